@@ -1,0 +1,1 @@
+"""How people run Hanse: the command line, the engines, the report."""

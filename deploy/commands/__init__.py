@@ -1,0 +1,1 @@
+"""The command groups of `hanse`, one module each."""

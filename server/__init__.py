@@ -1,0 +1,1 @@
+"""The coordinator: rounds, aggregation, checkpoints and the Flower server that runs them."""
