@@ -1,0 +1,108 @@
+"""Per-example clipping, and the noisy sum built on it (Abadi et al. 2016, Algorithm 1; Opacus underneath).
+
+The clipped sum of a batch is ``sum_i g_i * min(1, C' / ||g_i||)`` with ``C' = C (1 - ROUNDING_MARGIN)``, where
+``g_i`` is the gradient of example ``i`` over all trainable parameters together (flat clipping). Adding or
+removing one example moves it by at most C in Euclidean norm: that is the sensitivity the noise is calibrated
+against. Norms, factors and sums are float32 whatever the dtype of the gradients (PRIVACY P12).
+
+    ========================== ==========================================
+    gradient of an example     its contribution
+    ========================== ==========================================
+    norm below C'              itself
+    norm above C'              scaled to norm C'
+    all zero                   zero
+    holds NaN or an infinity   zero, and the step goes on
+    norm overflows float32     zero
+    ========================== ==========================================
+
+A batch without examples contributes zero and still receives noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import nn
+
+from common.errors import HanseError
+
+__all__ = ["ROUNDING_MARGIN", "NoisyClippedSum", "clip_factors"]
+
+ROUNDING_MARGIN = 1e-4
+"""C is reduced by this share, which covers float32 rounding in norms and sums of up to 1e9 terms."""
+
+
+def clip_factors(gradients: Sequence[torch.Tensor], max_grad_norm: float) -> torch.Tensor:
+    """Factor in [0, 1] for each example, float32 ``(batch,)``; 0 for one whose norm is not finite.
+
+    Args:
+        gradients: per-example gradients, one tensor ``(batch, ...)`` per parameter.
+        max_grad_norm: C.
+    """
+    squares = [g.reshape(len(g), -1).float().square().sum(dim=1) for g in gradients]
+    norms = torch.stack(squares, dim=1).sum(dim=1).sqrt()
+    factors = (max_grad_norm * (1 - ROUNDING_MARGIN) / norms).clamp(max=1.0)
+    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
+    """Opacus' optimizer for logical batches split into physical ones.
+
+    For each physical batch: backward, then :meth:`accumulate`; at the end of the logical batch
+    :meth:`noisy_step`, once, also when there was no example at all.
+    """
+
+    def accumulate(self) -> None:
+        """Clip the per-example gradients of the last backward pass and add them to the sum."""
+        self.clip_and_accumulate()
+        for parameter in self.params:
+            parameter.grad_sample = None
+            parameter.grad = None
+
+    def clip_and_accumulate(self) -> None:
+        """Clip in float32 and add up; an example with a non-finite gradient contributes zero.
+
+        Raises:
+            HanseError: a trainable parameter came without a per-example gradient and would go unclipped.
+        """
+        gradients = [self._per_example(parameter) for parameter in self.params]
+        factors = clip_factors(gradients, self.max_grad_norm)
+        dead = factors == 0
+        for parameter, gradient in zip(self.params, gradients, strict=True):
+            flat = gradient.reshape(len(gradient), -1).float()
+            if bool(dead.any()):  # 0 * inf is NaN
+                flat = torch.where(dead.unsqueeze(1), torch.zeros_like(flat), flat)
+            total = (factors @ flat).view_as(parameter)
+            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
+
+    def noisy_step(self, pull: float = 0.0, towards: Sequence[torch.Tensor] = ()) -> None:
+        """Add noise to the sum, divide by the expected batch size, and take the optimizer's step.
+
+        Args:
+            pull: FedProx' mu: adds ``mu (w - towards)`` to the noisy gradient (Li et al. 2020, eq. 2).
+            towards: the parameters at the start of the round, in the optimizer's order.
+        """
+        for parameter in self.params:
+            if parameter.summed_grad is None:
+                parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)
+        self.add_noise()
+        for parameter in self.params:
+            parameter.grad /= self.expected_batch_size
+        for parameter, start in zip(self.params, towards, strict=False):
+            parameter.grad += pull * (parameter.detach() - start)
+        self.original_optimizer.step()
+        for parameter in self.params:
+            parameter.summed_grad = None
+            parameter.grad = None
+
+    @staticmethod
+    def _per_example(parameter: nn.Parameter) -> torch.Tensor:
+        gradient = getattr(parameter, "grad_sample", None)
+        if not isinstance(gradient, torch.Tensor):
+            raise HanseError(
+                f"a trainable parameter of shape {tuple(parameter.shape)} has no per-example gradient and "
+                "would go unclipped; this model cannot be trained privately as it is"
+            )
+        return gradient

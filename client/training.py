@@ -1,0 +1,167 @@
+"""The local loop: Poisson batches, per-example clipping, noise, optimizer step.
+
+Sampler, clipping norm, noise and the mechanism that goes on record come from one frozen value,
+:class:`StepPlan`, so that they cannot drift apart (PRIVACY P12). No Opacus type leaves this room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from client.clipping import NoisyClippedSum
+from common.privacy.mechanism import Mechanism, NotPrivate, SampledGaussian
+from common.privacy.randomness import Randomness
+from common.study import TrainingSection
+
+__all__ = [
+    "LocalOptimizer",
+    "StepPlan",
+    "Trainee",
+    "TrainingBatch",
+    "example_losses",
+    "train_privately",
+    "train_without_privacy",
+]
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One DP-SGD step, and how often it is taken."""
+
+    sample_rate: float
+    """q: probability of each unit, from the declared size."""
+    noise_multiplier: float
+    """sigma: noise standard deviation of the sum over max_grad_norm."""
+    max_grad_norm: float
+    """C."""
+    expected_batch_size: float
+    """Divides the noisy sum: q times the declared size."""
+    steps: int
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What these steps release."""
+        return SampledGaussian(self.sample_rate, self.noise_multiplier, self.steps)
+
+    @property
+    def mechanism_without_privacy(self) -> Mechanism:
+        """What the same steps release when they are taken without clipping and noise."""
+        return NotPrivate("privacy.enabled = false")
+
+
+@dataclass(frozen=True)
+class LocalOptimizer:
+    """How a site turns a gradient into a step."""
+
+    kind: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    proximal_mu: float = 0.0
+
+    @classmethod
+    def of(cls, section: TrainingSection, learning_rate: float, proximal_mu: float) -> LocalOptimizer:
+        """The optimizer that a study's ``[training]`` asks for, at the phase's learning rate."""
+        return cls(section.optimizer, learning_rate, section.momentum, section.weight_decay, proximal_mu)
+
+    def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """A fresh torch optimizer over ``parameters``."""
+        if self.kind == "adamw":
+            return torch.optim.AdamW(
+                parameters, lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay
+            )
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A physical batch as the network takes it."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained, and how it is fed."""
+
+    network: nn.Module
+    """``network(**inputs)`` returns an object with ``logits`` ``(batch, labels)``."""
+    parameters: Sequence[nn.Parameter]
+    """Every parameter that trains."""
+    batches: Callable[[NDArray[np.int64]], Iterator[TrainingBatch]]
+    """Turns the indexes of a logical batch into physical batches."""
+    precision: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Context of a forward pass."""
+
+
+def train_privately(
+    trainee: Trainee,
+    plan: StepPlan,
+    optimizer: LocalOptimizer,
+    draws: Sequence[NDArray[np.int64]],
+    randomness: Randomness,
+) -> None:
+    """Take one DP-SGD step per drawn batch, in place.
+
+    The loss of an example is its own cross-entropy, never normalised over the batch (PRIVACY P11).
+    """
+    from opacus.grad_sample import GradSampleModule
+
+    parameters = trainee.parameters
+    wrapped = GradSampleModule(trainee.network, loss_reduction="sum", strict=False)
+    wrapped.train()
+    noisy = NoisyClippedSum(
+        optimizer.build(parameters),
+        noise_multiplier=plan.noise_multiplier,
+        max_grad_norm=plan.max_grad_norm,
+        expected_batch_size=plan.expected_batch_size,
+        generator=randomness.noise_generator(parameters[0].device),
+    )
+    start = [parameter.detach().clone() for parameter in parameters] if optimizer.proximal_mu else []
+    try:
+        for indexes in draws:
+            for batch in trainee.batches(indexes):
+                with trainee.precision():
+                    logits = wrapped(**batch.inputs).logits
+                example_losses(logits, batch.labels).sum().backward()
+                noisy.accumulate()
+            noisy.noisy_step(optimizer.proximal_mu, start)
+    finally:
+        wrapped.cleanup()
+        trainee.network.eval()
+
+
+def train_without_privacy(
+    trainee: Trainee, plan: StepPlan, optimizer: LocalOptimizer, draws: Sequence[NDArray[np.int64]]
+) -> None:
+    """Take the same steps without clipping and noise, for comparison; nothing about it is private."""
+    trainee.network.train()
+    step = optimizer.build(trainee.parameters)
+    start = [parameter.detach().clone() for parameter in trainee.parameters]
+    for indexes in draws:
+        step.zero_grad(set_to_none=True)
+        for batch in trainee.batches(indexes):
+            with trainee.precision():
+                logits = trainee.network(**batch.inputs).logits
+            (example_losses(logits, batch.labels).sum() / plan.expected_batch_size).backward()
+        for parameter, origin in zip(trainee.parameters, start, strict=True):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad += optimizer.proximal_mu * (parameter.detach() - origin)
+        step.step()
+    trainee.network.eval()
+
+
+def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each example by itself, float32 ``(batch,)`` (PRIVACY P11)."""
+    return nn.functional.cross_entropy(logits.float(), labels, reduction="none")

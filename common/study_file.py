@@ -1,0 +1,231 @@
+"""Reads a study from TOML: overrides, checks across sections, and errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from common.errors import BadInput, NotYet
+from common.study import Study
+
+__all__ = ["parse_study", "read_study", "write_study"]
+
+_MEND = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "string_pattern_mismatch": "may hold letters, digits, '.', '_' and '-', and starts with a letter or digit",
+    "too_short": "needs at least {min_length} entries",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be a finite number",
+}
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Parse the study in the TOML file at ``path`` with ``key.path=value`` overrides.
+
+    Relative paths of data and base model are taken from the file's folder.
+
+    Raises:
+        BadInput: the file is missing, is not TOML, or holds a key or value that is not allowed.
+        NotYet: a legal value that this version of Hanse cannot carry out.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; name the study file in it, such as {path / 'study.toml'}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(
+            f"{path}: no such study file; `hanse study new {path}` writes a commented one"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_study(text, where=str(path), overrides=overrides, folder=path.parent.resolve())
+
+
+def parse_study(text: str, where: str, overrides: Sequence[str] = (), folder: Path | None = None) -> Study:
+    """Parse a study from TOML text; ``where`` names it in errors, ``folder`` anchors relative paths."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{where}: is not valid TOML: {error}") from None
+    if not tree and not overrides:
+        raise BadInput(f"{where}: is empty; `hanse study new` writes a commented study")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        study = Study.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput("\n".join(f"{where}: {fault}" for fault in _faults(error, tree))) from None
+    study = _anchored(study, folder) if folder else study
+    impossible = list(_impossible(study))
+    if impossible:
+        raise BadInput("\n".join(f"{where}: {fault}" for fault in impossible))
+    not_yet = list(_not_yet(study))
+    if not_yet:
+        raise NotYet("\n".join(f"{where}: {fault}" for fault in not_yet))
+    return study
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write the resolved study as TOML; reading it back gives the same study."""
+    tree = study.model_dump(mode="json", exclude_none=True)
+    path.write_text(tomli_w.dumps(tree), encoding="utf-8")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or len(names) != 2 or not all(names):
+        raise BadInput(f"--set {override}: write section.key=value, such as --set privacy.epsilon=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    section = tree.setdefault(names[0], {})
+    if not isinstance(section, dict):
+        raise BadInput(f"--set {override}: {names[0]} is a list of tables; edit it in the study file")
+    section[names[1]] = value
+
+
+def _faults(error: ValidationError, tree: dict[str, Any]) -> list[str]:
+    # A value that fits no member of a union comes as one fault per member: say them as one.
+    mends: dict[str, list[str]] = {}
+    for item in error.errors():
+        subject, mend = _fault(item, tree)
+        mends.setdefault(subject, [])
+        if mend not in mends[subject]:
+            mends[subject].append(mend)
+    return [f"{subject}: {' or '.join(found)}" for subject, found in mends.items()]
+
+
+def _fault(item: Any, tree: dict[str, Any]) -> tuple[str, str]:
+    location = [part for part in item["loc"] if not _is_union_member(part)]
+    key = ".".join(f"{part + 1}" if isinstance(part, int) else str(part) for part in location)
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
+        return f"{key} = {_shown(item['input'])}", f"unknown key; {hint}"
+    if kind == "missing":
+        return key, "is required"
+    if kind == "value_error":
+        mend = str(context["error"])
+    elif kind in _MEND:
+        mend = _MEND[kind].format(**context)
+    else:
+        mend = str(item["msg"]).replace("Input should be", "must be")
+    return f"{key} = {_shown(_value_at(tree, location, item['input']))}", mend
+
+
+def _is_union_member(part: object) -> bool:
+    # pydantic puts the name of the tried member of a union behind the key
+    return isinstance(part, str) and (part in {"int", "float"} or "[" in part or part.startswith("constrained-"))
+
+
+def _value_at(tree: dict[str, Any], location: Sequence[Any], fallback: object) -> object:
+    value: Any = tree
+    for part in location:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return fallback
+    return value
+
+
+def _shown(value: object) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        text = text.lower()
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] = Study
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        candidates = [field.annotation, *get_args(field.annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return sorted(model.model_fields)
+
+
+def _anchored(study: Study, folder: Path) -> Study:
+    def anchor(value: str) -> str:
+        looks_local = value.startswith((".", "/", "~")) or (folder / value).exists()
+        if value.startswith("hub:") or not looks_local:
+            return value
+        return str((folder / Path(value).expanduser()).resolve())
+
+    data = study.data if study.data.source == "embedded" else study.data.model_copy(
+        update={"source": anchor(study.data.source)}
+    )
+    model = study.model.model_copy(update={"base": anchor(study.model.base)})
+    return study.model_copy(update={"data": data, "model": model})
+
+
+def _impossible(study: Study) -> Iterator[str]:
+    federation, data, model = study.federation, study.data, study.model
+    if federation.min_sites > data.sites:
+        yield f"federation.min_sites = {federation.min_sites}: more than data.sites = {data.sites}"
+    if federation.rounds == 0 and (model.warm_start_steps == 0 or model.trainable == "head"):
+        yield "federation.rounds = 0: nothing would train; set rounds to 1 or more"
+    if 0 < model.warm_start_steps < model.warm_start_rounds:
+        yield (
+            f"model.warm_start_rounds = {model.warm_start_rounds}: "
+            f"more than warm_start_steps = {model.warm_start_steps}"
+        )
+    if data.validation_fraction + data.test_fraction >= 1:
+        yield (
+            f"data.test_fraction = {data.test_fraction}: with validation_fraction = "
+            f"{data.validation_fraction} nothing is left to train on"
+        )
+    if data.partition == "column" and not data.column:
+        yield 'data.column = "": partition = "column" needs the column that names the institution'
+    if federation.proximal_mu and federation.strategy != "fedprox":
+        yield (
+            f"federation.proximal_mu = {federation.proximal_mu}: only strategy = \"fedprox\" uses it, "
+            f'not "{federation.strategy}"'
+        )
+    needed = {"krum": 2 * federation.malicious_sites + 3, "trimmed-mean": 2 * federation.malicious_sites + 1}
+    if data.sites < needed.get(federation.strategy, 1):
+        yield (
+            f"federation.malicious_sites = {federation.malicious_sites}: {federation.strategy} then needs "
+            f"{needed[federation.strategy]} sites or more, not {data.sites}"
+        )
+    if federation.malicious_sites and federation.strategy not in needed:
+        yield (
+            f"federation.malicious_sites = {federation.malicious_sites}: only krum and trimmed-mean use it, "
+            f'not "{federation.strategy}"'
+        )
+    names = [site.name for site in study.site]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"site: {name} appears more than once; keep one [[site]] per name"
+
+
+def _not_yet(study: Study) -> Iterator[str]:
+    if study.task.kind != "sequence-classification":
+        yield f'task.kind = "{study.task.kind}": not yet; use "sequence-classification"'
+    if study.privacy.unit != "example":
+        yield f'privacy.unit = "{study.privacy.unit}": not yet; use "example"'
+    if study.privacy.group_column:
+        yield f'privacy.group_column = "{study.privacy.group_column}": not yet; leave it empty'
+    if study.federation.selection != "all":
+        yield f'federation.selection = "{study.federation.selection}": not yet; use "all"'
+    if study.training.physical_batch_size == "auto":
+        yield 'training.physical_batch_size = "auto": not yet; give a number such as 32'

@@ -1,0 +1,80 @@
+"""The data of a simulated federation: a public validation and test set, the rest divided among sites.
+
+Coordinator and virtual sites build it from the study alone and so agree on it. Real sites bring their own
+data; none of this runs there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from common.examples import Columns, Example
+from common.partition import Partitioning, partition
+from common.sources import SourceReport, load_source
+from common.splits import Fractions, capped, split
+from common.study import Study
+from common.errors import BadInput
+
+__all__ = ["VirtualSite", "VirtualSites", "virtual_sites"]
+
+
+@dataclass(frozen=True)
+class VirtualSite:
+    """One simulated institution."""
+
+    name: str
+    declared_size: int
+    """What its officer would declare: rows for training, rounded (P3: the true size is private)."""
+    examples: tuple[Example, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class VirtualSites:
+    """A simulated federation's data."""
+
+    sites: tuple[VirtualSite, ...]
+    validation: tuple[Example, ...] = field(repr=False)
+    """Public; scored after each round."""
+    test: tuple[Example, ...] = field(repr=False)
+    """Public; read once, at the end (P21)."""
+    report: SourceReport
+
+
+def virtual_sites(study: Study) -> VirtualSites:
+    """Load, split and divide the study's data; the same for the same study.
+
+    Raises:
+        BadInput: the source cannot be read, a part comes out empty, or a ``[[site]]`` names no site.
+    """
+    key = study.model_copy(update={"simulation": type(study.simulation)()}).to_json()
+    return _virtual_sites(key)
+
+
+@lru_cache(maxsize=2)
+def _virtual_sites(study_json: str) -> VirtualSites:
+    study = Study.from_json(study_json)
+    data, seed = study.data, study.study.seed
+    columns = Columns(
+        data.text_column, data.label_column, data.column if data.partition == "column" else ""
+    )
+    dataset, report = load_source(data.source, study.task.labels, columns)
+    parts = split(dataset, seed, Fractions(data.validation_fraction, data.test_fraction))
+    for name, part in zip(parts._fields, parts, strict=True):
+        if not part:
+            raise BadInput(f"data.source = \"{data.source}\": too few rows; the {name} part is empty")
+    divided = partition(parts.train, Partitioning(data.partition, data.sites, seed, data.alpha))
+    if unknown := [site.name for site in study.site if site.name not in divided]:
+        raise BadInput(f"site: {unknown[0]} is not one of the sites {', '.join(list(divided)[:10])}")
+    sites = tuple(
+        VirtualSite(name, study.site_section(name).declared_size or _rounded(len(examples)), examples)
+        for name, examples in divided.items()
+    )
+    validation = capped(parts.validation, data.validation_rows, seed)
+    return VirtualSites(sites, validation, parts.test, report)
+
+
+def _rounded(rows: int) -> int:
+    """Two leading digits of a count, rounded down; small counts stay as they are."""
+    unit = 10 ** max(0, len(str(rows)) - 2)
+    return rows // unit * unit

@@ -1,0 +1,241 @@
+"""Everything that crosses the network: Flower records on one side, typed messages on the other.
+
+Weights travel as raw float32 tensors, never pickle. What comes in is checked once, here: names, shapes,
+dtypes and finiteness against what was asked for. What a site sends is a function of plan and declared facts
+alone, updates apart (PRIVACY P15).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from pydantic import ValidationError
+
+from common.errors import BadInput, BudgetExceeded, HanseError, PolicyRefusal, RunFailed
+from common.privacy.mechanism import Mechanism
+from common.privacy.mechanism import from_json as mechanism_from_json
+from common.privacy.mechanism import to_json as mechanism_to_json
+from common.study import Study
+from common.weights import Weights
+
+__all__ = [
+    "DESCRIBE",
+    "TRAIN",
+    "Phase",
+    "RoundPlan",
+    "SiteDescription",
+    "Update",
+    "pack_description",
+    "pack_plan",
+    "pack_refusal",
+    "pack_update",
+    "raise_refusal",
+    "unpack_description",
+    "unpack_plan",
+    "unpack_update",
+]
+
+TRAIN = "train"
+"""Flower message type of a round's work."""
+DESCRIBE = "query"
+"""Flower message type that asks a site who it is."""
+
+_REFUSALS: dict[str, type[HanseError]] = {
+    error.__name__: error for error in (BadInput, BudgetExceeded, PolicyRefusal, RunFailed)
+}
+
+
+class Phase(StrEnum):
+    """What trains in a round."""
+
+    WARM_START = "warm-start"
+    """The head alone, on frozen features."""
+    TRAIN = "train"
+    """Everything that ``[model] trainable`` says."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What the coordinator asks every site to do in one round."""
+
+    study: Study
+    round: int
+    """1 is the first round of the study."""
+    phase: Phase
+    steps: int
+    """Local steps to take."""
+
+
+@dataclass(frozen=True)
+class SiteDescription:
+    """What a site says of itself: declared facts, nothing computed from its data."""
+
+    name: str
+    partition: int
+    """Position among the sites of a simulation."""
+    declared_size: int
+    """Units that its officer declared."""
+    weight: float
+    """Its weight in the mean."""
+    epsilon: float
+    """Its budget for this study."""
+    delta: float
+    noise_multiplier: float
+    """Calibrated to that budget over the planned steps; 0 with privacy off."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """A site's answer to a round."""
+
+    site: str
+    round: int
+    weights: Weights
+    """The trainable parameters after its local steps."""
+    mechanism: Mechanism
+    """What the round released."""
+
+
+def pack_plan(plan: RoundPlan, weights: Weights) -> RecordDict:
+    """A round's plan and the global weights, as Flower sends them; pack once, send to every site."""
+    config = ConfigRecord(
+        {"study": plan.study.to_json(), "round": plan.round, "phase": plan.phase.value, "steps": plan.steps}
+    )
+    return RecordDict({"plan": config, "weights": _pack_weights(weights)})
+
+
+def unpack_plan(content: RecordDict) -> tuple[RoundPlan, Weights]:
+    """The plan and the global weights of a message; raises :class:`BadInput` if it is not one."""
+    config = _config(content, "plan")
+    plan = RoundPlan(
+        study=_study(config),
+        round=_whole(config, "round"),
+        phase=_phase(config),
+        steps=_whole(config, "steps"),
+    )
+    return plan, _unpack_weights(content)
+
+
+def pack_description(description: SiteDescription) -> RecordDict:
+    """A site's description as Flower sends it."""
+    return RecordDict({"description": ConfigRecord(dict(vars(description)))})
+
+
+def unpack_description(content: RecordDict) -> SiteDescription:
+    """The description in a reply; raises :class:`BadInput` if it is not one."""
+    config = _config(content, "description")
+    try:
+        return SiteDescription(
+            name=str(config["name"]),
+            partition=_whole(config, "partition", least=0),
+            declared_size=_whole(config, "declared_size"),
+            weight=float(config["weight"]),
+            epsilon=float(config["epsilon"]),
+            delta=float(config["delta"]),
+            noise_multiplier=float(config["noise_multiplier"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"description: not one that a site sends ({error})") from error
+
+
+def pack_update(update: Update) -> RecordDict:
+    """A site's update as Flower sends it."""
+    config = ConfigRecord(
+        {
+            "site": update.site,
+            "round": update.round,
+            "mechanism": json.dumps(mechanism_to_json(update.mechanism), sort_keys=True),
+        }
+    )
+    return RecordDict({"update": config, "weights": _pack_weights(update.weights)})
+
+
+def unpack_update(content: RecordDict, expected: Weights) -> Update:
+    """The update in a reply, checked against the weights that were sent out.
+
+    Raises:
+        BadInput: another set of names, another shape or dtype, or a value that is not finite.
+    """
+    config = _config(content, "update")
+    try:
+        mechanism = mechanism_from_json(json.loads(str(config["mechanism"])))
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"update: mechanism cannot be read ({error})") from error
+    weights = _unpack_weights(content)
+    if weights.keys() != expected.keys():
+        odd = sorted(weights.keys() ^ expected.keys())
+        raise BadInput(f"update: {len(odd)} tensors too many or missing, the first is {odd[0]}")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            raise BadInput(f"update: {name} has shape {value.shape}, expected {expected[name].shape}")
+    return Update(str(config.get("site")), _whole(config, "round"), weights, mechanism)
+
+
+def pack_refusal(error: HanseError) -> RecordDict:
+    """A refusal or fault that the coordinator is to know, kind and message alone."""
+    kind = next((name for name, kind in _REFUSALS.items() if isinstance(error, kind)), "RunFailed")
+    return RecordDict({"refusal": ConfigRecord({"error": kind, "message": str(error)})})
+
+
+def raise_refusal(content: RecordDict) -> None:
+    """Raise the error that a reply carries, if it carries one."""
+    if "refusal" in content:
+        config = _config(content, "refusal")
+        raise _REFUSALS.get(str(config.get("error")), RunFailed)(str(config.get("message", "")))
+
+
+def _pack_weights(weights: Weights) -> ArrayRecord:
+    return ArrayRecord({name: Array(np.ascontiguousarray(value, np.float32)) for name, value in weights.items()})
+
+
+def _unpack_weights(content: RecordDict) -> Weights:
+    record = content.get("weights")
+    if not isinstance(record, ArrayRecord):
+        raise BadInput("message: carries no weights")
+    weights: Weights = {}
+    for name, array in record.items():
+        if array.dtype != "float32" or array.stype != "numpy.ndarray":
+            raise BadInput(f"weights: {name} is {array.dtype}/{array.stype}, expected float32/numpy.ndarray")
+        try:
+            value = np.asarray(array.numpy(), dtype=np.float32)
+        except (ValueError, TypeError, EOFError) as error:
+            raise BadInput(f"weights: {name} is not a tensor ({error})") from error
+        if value.shape != tuple(array.shape):
+            raise BadInput(f"weights: {name} has shape {value.shape}, its header says {tuple(array.shape)}")
+        if not np.isfinite(value).all():
+            raise BadInput(f"weights: {name} holds a value that is not finite")
+        weights[name] = value
+    return weights
+
+
+def _config(content: RecordDict, key: str) -> ConfigRecord:
+    record = content.get(key)
+    if not isinstance(record, ConfigRecord):
+        raise BadInput(f"message: carries no {key}")
+    return record
+
+
+def _study(config: ConfigRecord) -> Study:
+    try:
+        return Study.from_json(str(config.get("study")))
+    except ValidationError as error:
+        raise BadInput(f"plan: study cannot be read ({error.error_count()} faults)") from error
+
+
+def _phase(config: ConfigRecord) -> Phase:
+    try:
+        return Phase(str(config.get("phase")))
+    except ValueError as error:
+        raise BadInput(f"plan: phase {config.get('phase')!r} is not one of {[p.value for p in Phase]}") from error
+
+
+def _whole(config: ConfigRecord, key: str, least: int = 1) -> int:
+    value: Any = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"message: {key} = {value!r}: must be a whole number of at least {least}")
+    return value

@@ -1,0 +1,90 @@
+"""The `hanse` command. The only place that turns errors into text and exit codes.
+
+Command modules are imported when their command runs: `hanse --help` loads neither torch nor Flower.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from common.errors import HanseError
+from deploy.commands import assets, cleanup, doctor, evaluate, predict, simulate, study
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C; what was finished is kept."""
+
+app = typer.Typer(
+    name="hanse",
+    help="Fine-tune one BERT across institutions that may not share data, and prove what privacy it cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("simulate")(simulate.simulate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(study.app, name="study")
+app.add_typer(assets.app, name="assets")
+app.command("doctor")(doctor.doctor)
+app.command("cleanup")(cleanup.cleanup)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hanse {version('hanse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="HANSE_LOG_LEVEL")
+    ] = "warning",
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Set what holds for every command."""
+    from common.errors import BadInput
+
+    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    if log_level.lower() not in levels:
+        raise BadInput(f"--log-level {log_level}: must be one of {', '.join(levels)}")
+    os.environ["HANSE_LOG_LEVEL"] = log_level.lower()
+    logging.basicConfig(level=levels[log_level.lower()], format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("flwr").setLevel(max(levels[log_level.lower()], logging.WARNING))
+
+
+def main() -> None:
+    """Run the command line; every error becomes one line and an exit code."""
+    wants_json = "--json" in sys.argv
+    try:
+        app()
+    except HanseError as error:
+        if wants_json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+        for line in str(error).splitlines():
+            print(f"hanse: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("hanse: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader, such as `head`, has left; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The `local` engine: an in-process Flower grid over worker processes, without Ray.
+
+The unchanged ServerApp runs in this process, the unchanged ClientApp in the workers. A virtual site always
+goes to the same worker, where its tokens and features stay in memory. Work is handed out only as workers
+become free, so that at most one finished reply per worker waits for the coordinator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.errors import RunFailed
+
+__all__ = ["LocalGrid", "SUPERLINK_NODE"]
+
+SUPERLINK_NODE = 1
+"""Flower's node id of the coordinator; sites come after it."""
+_CLIENT_APP_RAISED_EXCEPTION = 2  # flwr.common.constant.ErrorCode
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    queue: deque[tuple[Message, Context]] = field(default_factory=deque)
+    busy_with: Message | None = None
+
+
+class LocalGrid(Grid):
+    """Flower's grid over local worker processes. A context manager: leaving it stops the workers."""
+
+    def __init__(self, sites: int, workers: int, threads: int, client_app: str = "client.app") -> None:
+        """Start ``workers`` processes of ``threads`` torch threads each for ``sites`` virtual sites."""
+        self._run = Run.create_empty(1)
+        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, SUPERLINK_NODE
+        self._contexts = {SUPERLINK_NODE + 1 + i: _site_context(i, sites) for i in range(sites)}
+        self._done: dict[str, Message] = {}
+        context = _start_method(client_app)
+        self._workers = [_start(context, client_app, threads) for _ in range(min(workers, sites))]
+
+    def __enter__(self) -> LocalGrid:
+        """Return the grid itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop the workers, at once."""
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+    def set_run(self, run: Run) -> None:
+        """See Flower's ``Grid``."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """See Flower's ``Grid``."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """See Flower's ``Grid``."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Node ids of the virtual sites, in the order of the partitions."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Queue messages at the workers of their sites; returns their ids."""
+        ids = []
+        for message in messages:
+            identifier = _new_id(message)
+            ids.append(identifier)
+            node = message.metadata.dst_node_id
+            worker = self._workers[(node - SUPERLINK_NODE - 1) % len(self._workers)]
+            worker.queue.append((message, self._contexts[node]))
+        self._hand_out()
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Replies that have arrived, each once; waits a moment when there is none."""
+        self._take_in(timeout=0.05)
+        return [self._done.pop(identifier) for identifier in message_ids if identifier in self._done]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Push messages and wait for the replies."""
+        waiting = set(self.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (deadline is None or time.monotonic() < deadline):
+            arrived = self.pull_messages(list(waiting))
+            replies += arrived
+            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+        return replies
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.busy_with is None and worker.queue:
+                message, context = worker.queue.popleft()
+                worker.busy_with = message
+                with contextlib.suppress(OSError):  # a dead worker is noticed when its pipe is read
+                    worker.pipe.send((message, context))
+
+    def _take_in(self, timeout: float) -> None:
+        busy = {worker.pipe: worker for worker in self._workers if worker.busy_with is not None}
+        for pipe in wait(list(busy), timeout) if busy else ():
+            worker = busy[pipe]  # type: ignore[index]  # wait() returns what it was given
+            message = worker.busy_with
+            assert message is not None
+            try:
+                reply, context = worker.pipe.recv()
+                self._contexts[message.metadata.dst_node_id] = context
+            except (EOFError, OSError, pickle.UnpicklingError):
+                raise RunFailed(
+                    f"a worker process ended unexpectedly (exit code {_exit_code(worker)}); if memory ran out, "
+                    "lower simulation.workers or training.physical_batch_size"
+                ) from None
+            _new_id(reply)
+            self._done[message.metadata.message_id] = reply
+            worker.busy_with = None
+        self._hand_out()
+
+
+def _site_context(partition: int, sites: int) -> Context:
+    return Context(
+        run_id=1,
+        node_id=SUPERLINK_NODE + 1 + partition,
+        node_config={"partition-id": partition, "num-partitions": sites},
+        state=RecordDict(),
+        run_config={},
+    )
+
+
+def _new_id(message: Message) -> str:
+    # Flower's own grids do the same: a message gets its id when it is pushed, and there is no setter.
+    identifier = str(uuid.uuid4())
+    message.metadata.__dict__["_message_id"] = identifier
+    return identifier
+
+
+def _start_method(client_app: str) -> BaseContext:
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # The server imports torch and the ClientApp once; workers are then forked from it in milliseconds.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([client_app])
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+def _start(context: BaseContext, client_app: str, threads: int) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, client_app, threads), daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _work(pipe: Connection, client_app: str, threads: int) -> None:
+    """Answer messages until the pipe closes. Ctrl-C is the coordinator's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from importlib import import_module
+
+    import torch
+
+    torch.set_num_threads(threads)
+    app = import_module(client_app).app
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            message, context = pipe.recv()
+            pipe.send((_answer(app, message, context), context))
+
+
+def _answer(app: Any, message: Message, context: Context) -> Message:
+    try:
+        reply: Message = app(message, context)
+    except Exception as error:  # noqa: BLE001 - Flower's engines answer any exception with an error reply
+        return Message(
+            Error(_CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=message
+        )
+    return reply
+
+
+def _exit_code(worker: _Worker) -> int | None:
+    worker.process.join(timeout=1)
+    return worker.process.exitcode

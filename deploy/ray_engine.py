@@ -1,0 +1,300 @@
+"""Engine ``ray``: a study's apps on Flower's simulation engine, on one machine or a Ray cluster.
+
+``run_on_ray`` starts one child process in a neutral, empty folder; the child runs the bundle's ServerApp and
+ClientApp by ``flwr.simulation.run_simulation``. Not ``flwr run``: its SuperLink outlives it on a fixed port
+or is an older one from another folder, its exit code does not tell how the run ended, and it sends no code to
+a cluster's other machines.
+
+No process is left behind: an interrupted caller kills the child's process group, to which Ray's processes
+belong; when the caller itself is killed, the child sees its standard input end and does the same.
+
+Run as a script, this module is that child (`_child`); there ``common`` is the bundle's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+import common.errors
+from common.errors import BadInput, HanseError, NotYet, RunFailed
+
+__all__ = ["RayShare", "run_on_ray"]
+
+LOG_NAME: Final = "engine.log"
+"""In the run directory: all that Flower, Ray and the apps printed; kept only when the run failed."""
+
+_QUIET: Final = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+"""Nothing reaches for the network; a client without a GPU share sees no GPU."""
+
+_LOOPBACK_ONLY: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A Ray of our own listens on 127.0.0.1 alone on every system: whoever reaches its ports can run code."""
+
+_RESTARTS: Final = 16
+"""How often Ray replaces one dead client process; Flower's default of 0 leaves a dead one in its pool."""
+
+_LONGEST_TEMPORARY_FOLDER: Final = 19
+"""Hanse and Ray add up to 84 characters for a Unix socket; the system allows 103 (macOS) or 107."""
+
+
+@dataclass(frozen=True)
+class RayShare:
+    """What a study may use of the machine or cluster.
+
+    Attributes:
+        sites: virtual institutions; site i has ``partition-id`` i.
+        workers: sites that train at once; "auto": as many as processors and GPUs allow. On a running cluster
+            it is met by reserving more processors for a site, as nearly as whole ones allow.
+        cpus_per_site: processors that Ray reserves for one training site.
+        gpus_per_site: share of a GPU for one training site; at 0 the clients see no GPU.
+        threads: torch threads of one client process, told to it as ``HANSE_THREADS``.
+
+    """
+
+    sites: int
+    workers: int | Literal["auto"] = "auto"
+    cpus_per_site: int = 1
+    gpus_per_site: float = 0.0
+    threads: int = 1
+
+
+def run_on_ray(
+    study_json: str,
+    directory: Path,
+    share: RayShare,
+    *,
+    bundle: Path | None = None,
+    resume: bool = False,
+    watch: Callable[[], None] | None = None,
+) -> None:
+    """Run the bundle's apps on Ray until the ServerApp has returned.
+
+    The ServerApp reads ``context.run_config``: "study" is `study_json`, "directory" the absolute run
+    directory, "resume", and "sites". Without `bundle` the installed rooms are bundled. `watch` is called five
+    times a second meanwhile. ``RAY_ADDRESS`` (host:port), where set, names a running cluster to use.
+
+    Raises:
+        HanseError: what the ServerApp raised, with its type and message; RunFailed for anything else.
+        KeyboardInterrupt: passed on after every process has been ended.
+
+    """
+    from deploy.bundle import build_bundle  # not at the top: the child cannot import deploy
+
+    if os.environ.get("RAY_ADDRESS", "").startswith("ray://"):
+        raise NotYet(
+            f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: Ray Client cannot be used; start Hanse on a machine "
+            "of the cluster and give host:port, or unset it"
+        )
+    directory = directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    place = _temporary_folder()
+    with tempfile.TemporaryDirectory(prefix="hanse-", dir=place, ignore_cleanup_errors=True) as name:
+        work = Path(name).resolve()
+        app = build_bundle(work / "bundle") if bundle is None else bundle.resolve()
+        config = {"study": study_json, "directory": str(directory), "resume": resume, "sites": share.sites}
+        job = {"bundle": str(app), "run_config": config, "share": asdict(share)}
+        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        _run_child(work, app, directory / LOG_NAME, watch)
+
+
+def _temporary_folder() -> Path:
+    """Choose where temporary files go: the usual place, or ``/tmp`` if sockets had too long a name there."""
+    usual, short = Path(tempfile.gettempdir()).resolve(), Path("/tmp")
+    return short if len(str(usual)) > _LONGEST_TEMPORARY_FOLDER and short.is_dir() else usual
+
+
+def _run_child(work: Path, bundle: Path, log: Path, watch: Callable[[], None] | None) -> None:
+    """Start the child, wait for it, and turn its outcome into a return or an error."""
+    (work / "empty").mkdir()
+    environment = os.environ | _QUIET | {"FLWR_HOME": str(work / "flower")}
+    if not environment.get("RAY_ADDRESS"):
+        environment |= _LOOPBACK_ONLY
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(bundle), os.environ.get("PYTHONPATH")]))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).resolve()), str(work)],
+            cwd=work / "empty",
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                if watch is not None:
+                    watch()
+                time.sleep(0.2)
+        finally:
+            _end_group(process)
+    _judge(work / "outcome.json", process.returncode, log)
+    log.unlink()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the child and of all that it started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left (macOS: the second)
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
+
+
+def _judge(outcome_file: Path, exit_code: int, log: Path) -> None:
+    """Return if the study is finished; else raise what ended it."""
+    if not outcome_file.exists():
+        raise RunFailed(f"engine ray ended before the study did (exit code {exit_code}); see {log}")
+    outcome: dict[str, str] = json.loads(outcome_file.read_text(encoding="utf-8"))
+    if not outcome:
+        return
+    kind = getattr(common.errors, outcome["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, HanseError):
+        raise kind(outcome["message"])
+    raise RunFailed(f"engine ray: {outcome['kind']}: {outcome['message'].strip()}; see {log}")
+
+
+def _child(work: Path) -> NoReturn:
+    """Run the job in `work` and write ``outcome.json``: ``{}`` for success, else what was raised."""
+    threading.Thread(target=_die_with_caller, args=[work], daemon=True).start()
+    job: dict[str, Any] = json.loads((work / "job.json").read_text(encoding="utf-8"))
+    try:
+        _simulate(job, RayShare(**job["share"]), work)
+    except BaseException as error:  # noqa: BLE001  the outermost frame of a process: all is told to the caller
+        root = error
+        while root.__cause__ is not None:  # Flower wraps it, and logs the whole chain
+            root = root.__cause__
+        _finish(work, root)
+    _finish(work, RunFailed("Flower's simulation ended without the ServerApp"))
+
+
+def _die_with_caller(work: Path) -> None:
+    """Wait for the end of standard input, which the caller holds open, then end the whole process group."""
+    sys.stdin.buffer.read()
+    shutil.rmtree(work, ignore_errors=True)
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _finish(work: Path, error: BaseException | None) -> NoReturn:
+    """Tell the outcome and end the process at once, whatever other threads and clients are doing.
+
+    Ray notices that its driver is gone and ends the clients; `ray.shutdown` could wait for them.
+    """
+    outcome = {}
+    if error is not None:
+        traceback.print_exception(error)
+        outcome = {"kind": type(error).__name__, "message": str(error)}
+    (work / "outcome.part").write_text(json.dumps(outcome), encoding="utf-8")
+    (work / "outcome.part").replace(work / "outcome.json")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if error is None else 1)
+
+
+def _simulate(job: dict[str, Any], share: RayShare, work: Path) -> None:
+    """Start or join Ray and run both apps; ends the process by itself when the ServerApp ends."""
+    from flwr.simulation import run_simulation
+
+    server_app, client_app = _load_apps(Path(job["bundle"]))
+    _start_ray(job["bundle"], share, work)
+    resources: dict[str, Any] = {"num_cpus": _processors_per_site(share), "num_gpus": share.gpus_per_site}
+    run_simulation(
+        server_app=_ending_process(server_app, job["run_config"], work),
+        client_app=client_app,
+        num_supernodes=share.sites,
+        backend_config={"init_args": {}, "client_resources": resources | {"max_restarts": _RESTARTS}},
+    )
+
+
+def _load_apps(bundle: Path) -> tuple[Any, Any]:
+    """Import the ServerApp and the ClientApp that the bundle's pyproject.toml names."""
+    project = tomllib.loads((bundle / "pyproject.toml").read_text(encoding="utf-8"))
+    components = project["tool"]["flwr"]["app"]["components"]
+    names = [components[kind].partition(":") for kind in ("serverapp", "clientapp")]
+    server_app, client_app = (getattr(importlib.import_module(module), name) for module, _, name in names)
+    return server_app, client_app
+
+
+def _ending_process(server_app: Any, run_config: dict[str, str | bool | int], work: Path) -> Any:
+    """Wrap the ServerApp: it gets its run configuration, and when it ends, well or badly, the process ends.
+
+    Flower alone would wait for clients still training after the ServerApp died, and would wait for ever on
+    the ServerApp after its own backend died.
+    """
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+
+    ending = ServerApp()
+
+    @ending.main()
+    def main(grid: Grid, context: Context) -> None:
+        context.run_config = dict(run_config)
+        try:
+            server_app(grid=grid, context=context)
+        except BaseException as error:  # noqa: BLE001  even SystemExit: Flower would call that a success
+            _finish(work, error)
+        _finish(work, None)
+
+    return ending
+
+
+def _start_ray(bundle: str, share: RayShare, work: Path) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine alone; both get the bundle."""
+    import ray
+
+    variables = _QUIET | dict.fromkeys(("HANSE_THREADS", "OMP_NUM_THREADS"), str(share.threads))
+    own: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        workers = share.workers
+        if workers == "auto":
+            workers = max(1, min(share.sites, (os.cpu_count() or 1) // share.cpus_per_site))
+        own = {"num_cpus": workers * share.cpus_per_site, "_temp_dir": str(work / "ray")}
+    environment = {"working_dir": bundle, "env_vars": variables}
+    ray.init(include_dashboard=False, logging_level=logging.WARNING, runtime_env=environment, **own)
+
+
+def _processors_per_site(share: RayShare) -> int:
+    """Find how many processors one client must reserve for Ray to run at most `workers` at once."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for resource, needed in (("CPU", share.cpus_per_site), ("GPU", share.gpus_per_site)):
+        most = max((node.get(resource, 0) for node in nodes), default=0)
+        if most < needed:
+            key = f"simulation.{resource.lower()}s_per_site"
+            raise BadInput(f"{key} = {needed}: Ray has at most {most:g} {resource}s on one machine")
+    wanted = share.sites if share.workers == "auto" else share.workers
+    largest = int(max(node.get("CPU", 0) for node in nodes))
+    for processors in range(share.cpus_per_site, largest):
+        if sum(int(node.get("CPU", 0) // processors) for node in nodes) <= wanted:
+            return processors
+    return largest
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]))

@@ -1,0 +1,90 @@
+"""The final figures of a run, as a table for people or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import RunFailed
+
+__all__ = ["classes_table", "evaluation_table", "print_result", "read_result"]
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """The content of a finished run's ``result.json``; raises :class:`RunFailed` if there is none."""
+    file = directory / "result.json"
+    if not file.is_file():
+        raise RunFailed(f"{directory}: the run ended without a result; see events.jsonl there")
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return result
+
+
+def print_result(result: dict[str, Any], directory: str, as_json: bool) -> None:
+    """Print a run's result."""
+    if as_json:
+        print(json.dumps({**result, "directory": directory}, indent=2, sort_keys=True))
+        return
+    console = Console(soft_wrap=True)
+    console.print()
+    console.print(_sites_table(result))
+    console.print(evaluation_table(result["test"], f"Test set, round {result['best_round']}"))
+    console.print(result["privacy"]["statement"])
+    if result["private"]:
+        console.print("Noise of this version is not cryptographic, and no ledger was kept.")
+    console.print(f"Run directory: {directory}", markup=False)
+
+
+def evaluation_table(evaluation: dict[str, Any], title: str) -> Table:
+    """A table of an evaluation: all examples, then each domain."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("examples of")
+    for column in ("examples", "accuracy", "macro F1", "MCC", "loss", "ECE"):
+        table.add_column(column, justify="right")
+    rows = {"all": evaluation["overall"], **evaluation["by_domain"]}
+    for name, score in rows.items():
+        worst = " (worst)" if name == evaluation["worst_domain"] and len(rows) > 2 else ""
+        table.add_row(
+            f"{name}{worst}",
+            str(score["examples"]),
+            f"{score['accuracy']:.4f}",
+            f"{score['macro_f1']:.4f}",
+            f"{score['matthews_correlation']:.4f}",
+            f"{score['loss']:.4f}",
+            f"{score['expected_calibration_error']:.4f}",
+            end_section=name == "all",
+        )
+    return table
+
+
+def classes_table(evaluation: dict[str, Any], labels: list[str]) -> Table:
+    """A table of precision, recall and F1 by class."""
+    table = Table(title="Classes", title_justify="left")
+    table.add_column("label")
+    for column in ("examples", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    for label, score in zip(labels, evaluation["overall"]["classes"], strict=True):
+        figures = (f"{score[key]:.4f}" for key in ("precision", "recall", "f1"))
+        table.add_row(label, str(score["support"]), *figures)
+    return table
+
+
+def _sites_table(result: dict[str, Any]) -> Table:
+    table = Table(title="Sites", title_justify="left")
+    table.add_column("site")
+    for column in ("declared size", "rounds", "epsilon", "of budget", "delta", "noise multiplier"):
+        table.add_column(column, justify="right")
+    for site in result["sites"]:
+        private = ("none", "", "", "")
+        if result["private"]:
+            private = (
+                f"{site['epsilon']:.3f}",
+                f"{site['epsilon_budget']:g}",
+                f"{site['delta']:.1e}",
+                f"{site['noise_multiplier']:.4f}",
+            )
+        table.add_row(site["name"], str(site["declared_size"]), str(site["rounds_replied"]), *private)
+    return table

@@ -1,0 +1,100 @@
+"""Talks to the sites through Flower's grid: who is there, ask all, take replies as they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.errors import BadInput, HanseError, RunFailed
+from common.schedule import schedule
+from common.study import Study
+from common.wire import DESCRIBE, RoundPlan, SiteDescription, pack_plan, raise_refusal, unpack_description
+
+__all__ = ["Reply", "connected_sites", "replies"]
+
+_REGISTRATION_SECONDS = 120.0
+_DESCRIPTION_SECONDS = 600.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A site's answer: content, or the error that came instead."""
+
+    node: int
+    content: RecordDict | None
+    error: HanseError | None
+    seconds: float
+    """Since the question was sent."""
+
+
+def connected_sites(grid: Grid, study: Study) -> dict[int, SiteDescription]:
+    """Wait for the study's sites and ask each who it is; node ids in the order of the partitions.
+
+    Raises:
+        RunFailed: not all sites came, or one did not answer.
+        HanseError: a site refused; the error is the site's own.
+    """
+    nodes = _wait_for_nodes(grid, study.data.sites)
+    first = schedule(study)[0]
+    content = pack_plan(RoundPlan(study, 1, first.phase, first.steps), {})
+    described: dict[int, SiteDescription] = {}
+    for reply in replies(grid, DESCRIBE, content, nodes, _DESCRIPTION_SECONDS):
+        if reply.error:
+            raise reply.error
+        assert reply.content is not None
+        described[reply.node] = unpack_description(reply.content)
+    if len(described) < len(nodes):
+        raise RunFailed(f"{len(nodes) - len(described)} of {len(nodes)} sites did not say who they are")
+    ordered = dict(sorted(described.items(), key=lambda item: item[1].partition))
+    if len({site.name for site in ordered.values()}) < len(ordered):
+        raise BadInput("two sites have the same name; every site needs its own")
+    return ordered
+
+
+def replies(
+    grid: Grid, kind: str, content: RecordDict, nodes: Mapping[int, object] | list[int], timeout: float
+) -> Iterator[Reply]:
+    """Send ``content`` to every node and yield the replies as they arrive, until all came or time is up.
+
+    The content is packed once and shared by all messages; nothing is kept of a reply once it is yielded.
+    """
+    started = time.monotonic()
+    messages = [Message(content, node, kind, ttl=timeout + 60) for node in nodes]
+    waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
+    del messages
+    while waiting and time.monotonic() - started < timeout:
+        arrived = list(grid.pull_messages(list(waiting)))
+        while arrived:
+            message = arrived.pop()
+            node = waiting.pop(message.metadata.reply_to_message_id, None)
+            if node is not None:
+                yield _reply(node, message, time.monotonic() - started)
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def _reply(node: int, message: Message, seconds: float) -> Reply:
+    if message.has_error():
+        reason = message.error.reason.strip().splitlines()[-1:] or ["no reason given"]
+        return Reply(node, None, RunFailed(f"a site failed: {reason[0]}"), seconds)
+    try:
+        raise_refusal(message.content)
+    except HanseError as error:
+        return Reply(node, None, error, seconds)
+    return Reply(node, message.content, None, seconds)
+
+
+def _wait_for_nodes(grid: Grid, sites: int) -> list[int]:
+    deadline = time.monotonic() + _REGISTRATION_SECONDS
+    while True:
+        nodes = list(grid.get_node_ids())
+        if len(nodes) >= sites:
+            return nodes
+        if time.monotonic() > deadline:
+            raise RunFailed(f"{len(nodes)} of {sites} sites connected within {_REGISTRATION_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,74 @@
+"""The folder that holds everything a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from common.errors import BadInput
+from common.files import append_line, write_json, write_text
+from server.records import RoundRecord
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """Names and writes the files of one run.
+
+    ``study.toml`` (resolved), ``rounds.jsonl``, ``result.json``, ``model/``, ``checkpoints/``, and
+    ``events.jsonl``, which grows as things happen so that whoever watches can follow it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the folder, creating it where it is missing."""
+        self.path = path
+        self.checkpoint = path / "checkpoints" / "latest.safetensors"
+        self.model = path / "model"
+        self.result = path / "result.json"
+        self.error = path / "error.json"
+        self._rounds = path / "rounds.jsonl"
+        self._events = path / "events.jsonl"
+        self._started = path / "checkpoints" / "started.json"
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Tell whoever follows the run that something happened; public facts only."""
+        append_line(self._events, {"event": kind, "time": round(time.time(), 3), **facts}, durable=False)
+
+    def add_round(self, record: RoundRecord) -> None:
+        """Append a finished round to ``rounds.jsonl``, on disk when this returns."""
+        append_line(self._rounds, record.to_json())
+
+    def rounds(self) -> list[RoundRecord]:
+        """The rounds on record; a line cut short by a crash at the end is left out.
+
+        Raises:
+            BadInput: a line before the last cannot be read.
+        """
+        if not self._rounds.exists():
+            return []
+        lines = self._rounds.read_text(encoding="utf-8").splitlines()
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(RoundRecord.from_json(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                if number < len(lines):
+                    raise BadInput(f"{self._rounds}: line {number} is not a round record") from error
+        return records
+
+    def keep_rounds(self, records: list[RoundRecord]) -> None:
+        """Replace ``rounds.jsonl`` by these records, atomically."""
+        write_text(self._rounds, "".join(json.dumps(r.to_json(), sort_keys=True) + "\n" for r in records))
+
+    def mark_started(self, round_number: int) -> None:
+        """Note, on disk, that a round is about to be asked of the sites: from here on it may cost budget."""
+        write_json(self._started, {"round": round_number})
+
+    def started_round(self) -> int:
+        """The last round that was asked of the sites; 0 if none was."""
+        if not self._started.exists():
+            return 0
+        return int(json.loads(self._started.read_text(encoding="utf-8"))["round"])
