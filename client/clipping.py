@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from opacus.grad_sample.utils import register_grad_sampler
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
@@ -45,6 +46,22 @@ def clip_factors(gradients: Sequence[torch.Tensor], max_grad_norm: float) -> tor
     norms = torch.stack(squares, dim=1).sum(dim=1).sqrt()
     factors = (max_grad_norm * (1 - ROUNDING_MARGIN) / norms).clamp(max=1.0)
     return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+@register_grad_sampler(nn.LayerNorm)  # type: ignore[untyped-decorator]
+def layer_norm_gradients(
+    layer: nn.LayerNorm, activations: list[torch.Tensor], backprops: torch.Tensor
+) -> dict[nn.Parameter, torch.Tensor]:
+    """Per-example gradients of a LayerNorm, with or without a bias (Opacus' own rule needs one)."""
+    gradients: dict[nn.Parameter, torch.Tensor] = {}
+    summed = tuple(range(1, backprops.dim() - 1))
+    if layer.weight is not None and layer.weight.requires_grad:
+        normalised = nn.functional.layer_norm(activations[0], layer.normalized_shape, eps=layer.eps)
+        product = normalised * backprops
+        gradients[layer.weight] = product.sum(dim=summed) if summed else product
+    if layer.bias is not None and layer.bias.requires_grad:
+        gradients[layer.bias] = backprops.sum(dim=summed) if summed else backprops
+    return gradients
 
 
 class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped

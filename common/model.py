@@ -240,9 +240,8 @@ def _merged(network: Any) -> Any:
             layer.merge()
             parent, _, child = name.rpartition(".")
             setattr(network.get_submodule(parent), child, layer.get_base_layer())
-    for attribute in ("peft_config", "_hf_peft_config_loaded"):
-        if hasattr(network, attribute):
-            delattr(network, attribute)
+    if hasattr(network, "peft_config"):
+        del network.peft_config  # or saving would write an adapter
     return network
 
 

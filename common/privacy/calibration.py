@@ -15,7 +15,7 @@ from common.privacy.mechanism import LARGEST_NOISE, Composition, SampledGaussian
 
 __all__ = ["noise_for_epsilon", "noise_for_filter"]
 
-_USUAL_GAIN = 0.93
+_USUAL_GAIN = 0.93  # of PLD over RDP in noise; only where the search starts
 _CLOSE = 1.5e-4
 _MOST_ROUNDS = 60
 _Cost = Callable[[float], float]
@@ -29,10 +29,11 @@ def noise_for_epsilon(
     Each phase is (sample rate, steps). By RDP, or with ``tight`` by PLD, for which RDP gives the start.
     """
     _check_phases(phases)
-    by_rdp = _smallest(lambda noise: rdp.epsilon(_at(phases, noise), delta), epsilon)
+    by_rdp = _smallest(lambda noise: rdp.epsilon(_at(phases, noise), delta), epsilon, 1.0)
     if not tight:
-        return by_rdp
-    return _smallest(lambda noise: pld.epsilon(_at(phases, noise), delta), epsilon, by_rdp * _USUAL_GAIN)
+        return _reached(by_rdp, epsilon)
+    start = 1.0 if by_rdp is None else by_rdp * _USUAL_GAIN
+    return _reached(_smallest(lambda noise: pld.epsilon(_at(phases, noise), delta), epsilon, start), epsilon)
 
 
 def noise_for_filter(epsilon: float, delta: float, phases: Sequence[tuple[float, int]], order: int) -> float:
@@ -44,7 +45,7 @@ def noise_for_filter(epsilon: float, delta: float, phases: Sequence[tuple[float,
             f"calibration: order = {order}: cannot grant anything at epsilon = {epsilon:g}, "
             f"delta = {delta:g}; take the order that best_filter_order proposes"
         )
-    return _smallest(lambda noise: rdp.rdp_at_order(_at(phases, noise), order), cap)
+    return _reached(_smallest(lambda noise: rdp.rdp_at_order(_at(phases, noise), order), cap, 1.0), cap)
 
 
 def _at(phases: Sequence[tuple[float, int]], noise: float) -> Composition:
@@ -58,14 +59,21 @@ def _check_phases(phases: Sequence[tuple[float, int]]) -> None:
         )
 
 
-def _smallest(cost: _Cost, target: float, start: float | None = None) -> float:
+def _reached(noise: float | None, target: float) -> float:
+    if noise is None:
+        raise BadInput(f"calibration: target = {target:g}: not reached with noise up to {LARGEST_NOISE:g}")
+    return noise
+
+
+def _smallest(cost: _Cost, target: float, start: float) -> float | None:
     """Noise at which a falling ``cost`` is at most ``target``, and more than (1 - _CLOSE) of it if it can be.
 
     A secant search in ln(noise), ln(cost), kept inside the bracket known so far; ``start`` is a guess.
+    None where no noise up to ``LARGEST_NOISE`` will do.
     """
     aim = math.log(target) - _CLOSE / 2
     low, high = math.log(rdp.SMALLEST_NOISE), math.log(LARGEST_NOISE)
-    here = math.log(start) if start is not None else 0.0
+    here = math.log(start)
     best: float | None = None
     slope, before = -1.5, (math.nan, math.nan)
     for _ in range(_MOST_ROUNDS):
@@ -83,8 +91,6 @@ def _smallest(cost: _Cost, target: float, start: float | None = None) -> float:
             slope = measured
         before = (here, height)
         here = _next(here, (aim - height) / slope, low, high)
-    if best is None:
-        raise BadInput(f"calibration: target = {target:g}: not reached with noise up to {LARGEST_NOISE:g}")
     return best
 
 

@@ -36,9 +36,9 @@ __all__ = ["Direction", "Losses", "Release", "compose", "loss_range", "one_relea
 Release: TypeAlias = SampledGaussian | Gaussian | Laplace
 """A mechanism whose privacy loss can be put on a grid."""
 
-_MOST_CELLS = 2**23
+_MOST_CELLS = 2**22
 _TAIL = 1e-15
-_ROUNDING = 2.0**-54
+_ROUNDING = 2.0**-52  # per release; measured against 80-bit transforms, the error stays below half of it
 _RATE_RATIO = 1.4
 _FARTHEST = 60
 

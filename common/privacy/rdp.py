@@ -94,7 +94,7 @@ def rdp_at_order(mechanism: Mechanism, order: int) -> float:
     """Rényi divergence of ``order`` that the whole mechanism costs; a filter may add it up.
 
     Any integer order from 2 to ``LARGEST_ORDER``. Adaptive choice of later mechanisms is allowed as long as
-    the sum stays below ``filter_cap`` at this one order (Feldman, Zrnic 2021, Theorem 4.3).
+    the sum stays below ``filter_cap`` at this one order (Feldman, Zrnic 2021, arXiv 2008.11193).
     """
     _check_order(order)
     return math.fsum(_count(part) * _one_at_integer(part, order) for part in merge(mechanism))

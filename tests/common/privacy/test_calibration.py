@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import BadInput
-from common.privacy import accounting, rdp
+from common.privacy import accounting
 from common.privacy.mechanism import Composition, SampledGaussian
 from tests.common.privacy.golden_values import CALIBRATED, Calibrated
 
@@ -30,9 +30,12 @@ def test_golden_noise(row: Calibrated, accountant: accounting.Accountant) -> Non
     assert noise == pytest.approx(golden, rel=2e-4)
     assert accounting.epsilon(at(noise, phase), row.delta, accountant) <= row.epsilon
     assert accounting.epsilon(at(0.995 * noise, phase), row.delta, accountant) > row.epsilon
-    if accountant == "rdp":
-        tight = accounting.epsilon(at(noise, phase), row.delta)
-        assert tight == pytest.approx(row.pld_at_rdp_noise, rel=2e-4)
+
+
+@pytest.mark.parametrize("row", CALIBRATED, ids=ids)
+def test_golden_epsilon_at_the_noise_that_rdp_asks_for(row: Calibrated) -> None:
+    mechanism = at(row.by_loose_rdp, (row.sample_rate, row.steps))
+    assert accounting.epsilon(mechanism, row.delta) == pytest.approx(row.pld_at_loose_rdp, rel=1e-4)
 
 
 @pytest.mark.parametrize("row", CALIBRATED, ids=ids)
@@ -98,8 +101,14 @@ def test_bad_arguments_are_named(arguments: tuple[object, ...], named: str) -> N
         accounting.noise_multiplier_for(*arguments)  # type: ignore[arg-type]
 
 
-def test_large_budgets_and_tiny_ones_end() -> None:
-    for epsilon in (1e-3, 500.0):
-        noise = accounting.noise_multiplier_for(epsilon, 1e-5, [(0.01, 100)])
-        assert accounting.epsilon(at(noise, (0.01, 100)), 1e-5) <= epsilon
-    assert rdp.epsilon(at(noise, (0.01, 100)), 1e-5) < 2000
+@pytest.mark.parametrize("epsilon", [0.002, 100.0])
+def test_extreme_budgets_end(epsilon: float) -> None:
+    """RDP with orders up to 1024 cannot say 0.002 at delta 1e-5; PLD can."""
+    noise = accounting.noise_multiplier_for(epsilon, 1e-5, [(0.01, 100)])
+    assert accounting.epsilon(at(noise, (0.01, 100)), 1e-5) <= epsilon
+    assert accounting.epsilon(at(0.995 * noise, (0.01, 100)), 1e-5) > epsilon
+
+
+def test_a_budget_out_of_reach_is_told() -> None:
+    with pytest.raises(BadInput, match="not reached"):
+        accounting.noise_multiplier_for(0.002, 1e-5, [(0.01, 100)], "rdp")

@@ -114,7 +114,7 @@ def test_trap02_a_wider_interval_is_never_below() -> None:
 def test_trap04_a_tiny_delta_never_exceeds_rdp() -> None:
     """At 1e-12 the charge for rounding shows; at 14,062 steps it exceeds delta, and RDP answers."""
     third, fourth = ROWS[2].mechanism, ROWS[3].mechanism
-    assert 3.9029 <= pld.epsilon(third, 1e-12) <= 3.93
+    assert 3.9029 <= pld.epsilon(third, 1e-12) <= 3.97
     for mechanism in (third, fourth, ROWS[6].mechanism):
         assert pld.epsilon(mechanism, 1e-12) <= rdp.epsilon(mechanism, 1e-12) < math.inf
 

@@ -1,0 +1,34 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+from common.study import Study
+from tests.tiny import tiny_study_text, write_tiny_base, write_tiny_data
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny BERT."""
+    return write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CSV of 400 tiny rows in four regions."""
+    return write_tiny_data(tmp_path_factory.mktemp("tiny") / "rows.csv")
+
+
+@pytest.fixture
+def tiny_study(tiny_base: Path, tiny_data: Path) -> Study:
+    """A small study over the tiny model and data; change it with ``parse_study`` overrides."""
+    from common.study_file import parse_study
+
+    return parse_study(tiny_study_text(tiny_base, tiny_data), where="tiny")

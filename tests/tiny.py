@@ -1,0 +1,89 @@
+"""A BERT small enough for unit tests, and texts it can learn from. Everything is made here, from nothing."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+GOOD = ("good", "great", "lovely", "bright", "fine")
+BAD = ("bad", "poor", "awful", "dull", "grim")
+OTHER = ("the", "film", "book", "food", "was", "and", "very", "a", "of", "it", "this", "song", "play")
+REGIONS = ("north", "south", "east", "west")
+
+
+def write_tiny_base(folder: Path, architecture: str = "bert") -> Path:
+    """Write a randomly initialised model of the given kind, with a word tokenizer, in Hugging Face format."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *OTHER]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=64,
+    )  # fmt: skip
+    size = {"distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}}.get(
+        architecture,
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    )
+    config = AutoConfig.for_model(
+        architecture, vocab_size=len(words), max_position_embeddings=66, pad_token_id=0, cls_token_id=2,
+        sep_token_id=3, bos_token_id=2, eos_token_id=3, **size,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than BERT's 0.02, so that tiny models have gradients
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def tiny_rows(rows: int, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Rows of (text, label, region): a text with a good word is positive, with a bad one negative."""
+    chooser = random.Random(seed)
+    made = []
+    for _ in range(rows):
+        positive = chooser.random() < 0.5
+        words = [chooser.choice(OTHER) for _ in range(chooser.randint(2, 8))]
+        words.insert(chooser.randrange(len(words) + 1), chooser.choice(GOOD if positive else BAD))
+        made.append((" ".join(words), "positive" if positive else "negative", chooser.choice(REGIONS)))
+    return made
+
+
+def write_tiny_data(path: Path, rows: int = 400, seed: int = 0) -> Path:
+    """Write :func:`tiny_rows` as CSV with the columns text, label, region."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label", "region"])
+        writer.writerows(tiny_rows(rows, seed))
+    return path
+
+
+def tiny_study_text(base: Path, data: Path, **sections: str) -> str:
+    """TOML of a small, quick study; ``sections`` adds lines to a section by its name."""
+    lines = {
+        "study": 'name = "tiny"\nseed = 3\n',
+        "task": 'labels = ["negative", "positive"]\nmax_length = 16\n',
+        "model": f'base = "{base}"\ntrainable = "lora"\nwarm_start_steps = 2\nwarm_start_rounds = 1\n'
+        "warm_start_learning_rate = 1.0\nlora_rank = 2\n",
+        "data": f'source = "{data}"\npartition = "column"\ncolumn = "region"\nsites = 4\n'
+        "validation_fraction = 0.1\ntest_fraction = 0.2\n",
+        "privacy": "batch_size = 8\nepsilon = 8.0\n",
+        "federation": "rounds = 2\nsteps_per_round = 2\nmin_sites = 2\n",
+        "training": 'learning_rate = 0.5\nphysical_batch_size = 4\ndevice = "cpu"\n',
+        "simulation": "workers = 2\n",
+    }
+    for name, more in sections.items():
+        lines[name] = lines.get(name, "") + more + "\n"
+    return "\n".join(f"[{name}]\n{body}" for name, body in lines.items())
