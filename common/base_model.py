@@ -18,8 +18,17 @@ __all__ = ["EMBEDDED_BASE", "SUPPORTED_ARCHITECTURES", "BaseModel", "resolve_bas
 
 EMBEDDED_BASE = "minilm-l6"
 SUPPORTED_ARCHITECTURES = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert")
-_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab*", "*.model",
-              "merges.txt", "special_tokens_map.json", "added_tokens.json"]
+_HUB_FILES = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "tokenizer*",
+    "vocab*",
+    "*.model",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+]
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,7 @@ def _hub_snapshot(base: str) -> Path:
     name, at, revision = base.partition("@")
     if "/" not in name:
         raise BadInput(
-            f'model.base = "{base}": neither "{EMBEDDED_BASE}", nor a folder, nor a hub id '
-            "(owner/name@revision)"
+            f'model.base = "{base}": neither "{EMBEDDED_BASE}", nor a folder, nor a hub id (owner/name@revision)'
         )
     if not at or not revision:
         raise BadInput(f'model.base = "{base}": pin the revision, as in "{name}@<commit>"')
@@ -67,7 +75,7 @@ def _hub_snapshot(base: str) -> Path:
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except Exception as error:  # noqa: BLE001 - the hub client raises many kinds, all mean the same here
+    except Exception as error:
         raise BadInput(
             f'model.base = "{base}": could not be fetched from the hub ({type(error).__name__}); '
             "check name, revision and network, or give a local folder"

@@ -77,9 +77,7 @@ def _loaded(source: str, name: str, revision: str | None) -> datasets.DatasetDic
         ) from error
 
 
-def _rows(
-    file: str, part: datasets.Dataset, expected: Expected, notes: tuple[Faults, list[str]]
-) -> list[Row]:
+def _rows(file: str, part: datasets.Dataset, expected: Expected, notes: tuple[Faults, list[str]]) -> list[Row]:
     faults, warnings = notes
     if not check_columns(file, part.column_names, expected, faults):
         return []

@@ -82,7 +82,7 @@ class Classifier(nn.Module):
             pooled = output.pooler_output if self.pooling == "cls" else normalised_mean(hidden, attention_mask)
         else:
             pooled = hidden[:, 0] if self.pooling == "cls" else mean_over_tokens(hidden, attention_mask)
-        return cast(torch.Tensor, pooled.float())
+        return pooled.float()
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, labels)`` of features ``(batch, width)``."""
@@ -190,6 +190,13 @@ def _configuration(study: Study, base: BaseModel) -> Any:
             setattr(config, key, study.training.dropout)
     if base.architecture == "modernbert":
         config.classifier_pooling = study.model.pooling
+    encoder_trains = study.privacy.enabled and study.model.trainable != "head"
+    if encoder_trains and getattr(config, "relative_attention", False):
+        # Projections shared by all examples' positions would put everybody's gradient on the first example.
+        raise NotYet(
+            f'model.trainable = "{study.model.trainable}": not yet for a {base.architecture} with relative '
+            'attention, whose gradients do not separate by example; use "head"'
+        )
     if study.task.max_length > (longest := int(getattr(config, "max_position_embeddings", 1 << 30))):
         raise BadInput(f"task.max_length = {study.task.max_length}: the base model reads at most {longest} tokens")
     return config

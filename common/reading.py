@@ -113,9 +113,7 @@ def _read_jsonl(path: Path, expected: Expected, faults: Faults) -> list[Row]:
         try:
             value = json.loads(written)
         except (ValueError, RecursionError):
-            faults.add(
-                path.name, f"{place(number, line)}: not well-formed JSON", "write one JSON object a line"
-            )
+            faults.add(path.name, f"{place(number, line)}: not well-formed JSON", "write one JSON object a line")
             continue
         if isinstance(value, dict):
             objects.append((number, line, value))

@@ -62,9 +62,7 @@ def load_source(
     warnings: list[str] = []
     expected = _expected(source, labels, columns)
     parts = _read_parts(source, expected, faults, warnings)
-    checked = {
-        name: validate_rows(file, rows, expected, faults) for name, (file, rows) in parts.items() if rows
-    }
+    checked = {name: validate_rows(file, rows, expected, faults) for name, (file, rows) in parts.items() if rows}
     faults.refuse()
     for name, examples in checked.items():
         warnings.extend(example_warnings(parts[name][0], examples, labels))
@@ -118,8 +116,7 @@ def _files_of_folder(folder: Path) -> dict[str, Path]:
         files = [folder / f"{part}{kind}" for kind in KINDS if (folder / f"{part}{kind}").is_file()]
         if len(files) > 1:
             raise BadInput(
-                f"{named}: {' and '.join(file.name for file in files)} both claim to be "
-                f"the {part} part; keep one"
+                f"{named}: {' and '.join(file.name for file in files)} both claim to be the {part} part; keep one"
             )
         if files:
             found[part] = files[0]

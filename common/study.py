@@ -125,9 +125,9 @@ class FederationSection(_Section):
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 10
     steps_per_round: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Local DP steps a site takes in a round."""
-    strategy: Literal[
-        "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "median", "trimmed-mean", "krum"
-    ] = "fedavg"
+    strategy: Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "median", "trimmed-mean", "krum"] = (
+        "fedavg"
+    )
     server_learning_rate: Positive = 1.0
     server_learning_rate_decay: Literal["none", "linear"] = "none"
     """``linear``: falls towards zero over the rounds after the warm start."""

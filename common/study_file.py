@@ -44,9 +44,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(
-            f"{path}: no such study file; `hanse study new {path}` writes a commented one"
-        ) from None
+        raise BadInput(f"{path}: no such study file; `hanse study new {path}` writes a commented one") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
@@ -172,8 +170,10 @@ def _anchored(study: Study, folder: Path) -> Study:
             return value
         return str((folder / Path(value).expanduser()).resolve())
 
-    data = study.data if study.data.source == "embedded" else study.data.model_copy(
-        update={"source": anchor(study.data.source)}
+    data = (
+        study.data
+        if study.data.source == "embedded"
+        else study.data.model_copy(update={"source": anchor(study.data.source)})
     )
     model = study.model.model_copy(update={"base": anchor(study.model.base)})
     return study.model_copy(update={"data": data, "model": model})
@@ -199,7 +199,7 @@ def _impossible(study: Study) -> Iterator[str]:
         yield 'data.column = "": partition = "column" needs the column that names the institution'
     if federation.proximal_mu and federation.strategy != "fedprox":
         yield (
-            f"federation.proximal_mu = {federation.proximal_mu}: only strategy = \"fedprox\" uses it, "
+            f'federation.proximal_mu = {federation.proximal_mu}: only strategy = "fedprox" uses it, '
             f'not "{federation.strategy}"'
         )
     needed = {"krum": 2 * federation.malicious_sites + 3, "trimmed-mean": 2 * federation.malicious_sites + 1}

@@ -149,9 +149,7 @@ def validate_rows(file: str, rows: Sequence[Row], expected: Expected, faults: Fa
             )
         domain = _domain(row.domain) if expected.columns.partition else ""
         if domain is None:
-            faults.add(
-                file, f"{row.place}: {expected.columns.partition} is empty", "name each row's partition"
-            )
+            faults.add(file, f"{row.place}: {expected.columns.partition} is empty", "name each row's partition")
         if not problem and label is not None and domain is not None:
             examples.append(Example(str(row.text), label, domain))
     reader.refuse_mixture(file, faults)

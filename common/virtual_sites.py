@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from common.errors import BadInput
 from common.examples import Columns, Example
 from common.partition import Partitioning, partition
 from common.sources import SourceReport, load_source
 from common.splits import Fractions, capped, split
 from common.study import Study
-from common.errors import BadInput
 
 __all__ = ["VirtualSite", "VirtualSites", "virtual_sites"]
 
@@ -55,14 +55,12 @@ def virtual_sites(study: Study) -> VirtualSites:
 def _virtual_sites(study_json: str) -> VirtualSites:
     study = Study.from_json(study_json)
     data, seed = study.data, study.study.seed
-    columns = Columns(
-        data.text_column, data.label_column, data.column if data.partition == "column" else ""
-    )
+    columns = Columns(data.text_column, data.label_column, data.column if data.partition == "column" else "")
     dataset, report = load_source(data.source, study.task.labels, columns)
     parts = split(dataset, seed, Fractions(data.validation_fraction, data.test_fraction))
     for name, part in zip(parts._fields, parts, strict=True):
         if not part:
-            raise BadInput(f"data.source = \"{data.source}\": too few rows; the {name} part is empty")
+            raise BadInput(f'data.source = "{data.source}": too few rows; the {name} part is empty')
     divided = partition(parts.train, Partitioning(data.partition, data.sites, seed, data.alpha))
     if unknown := [site.name for site in study.site if site.name not in divided]:
         raise BadInput(f"site: {unknown[0]} is not one of the sites {', '.join(list(divided)[:10])}")
@@ -76,5 +74,5 @@ def _virtual_sites(study_json: str) -> VirtualSites:
 
 def _rounded(rows: int) -> int:
     """Two leading digits of a count, rounded down; small counts stay as they are."""
-    unit = 10 ** max(0, len(str(rows)) - 2)
+    unit: int = 10 ** max(0, len(str(rows)) - 2)
     return rows // unit * unit

@@ -134,10 +134,10 @@ def unpack_description(content: RecordDict) -> SiteDescription:
             name=str(config["name"]),
             partition=_whole(config, "partition", least=0),
             declared_size=_whole(config, "declared_size"),
-            weight=float(config["weight"]),
-            epsilon=float(config["epsilon"]),
-            delta=float(config["delta"]),
-            noise_multiplier=float(config["noise_multiplier"]),
+            weight=float(str(config["weight"])),
+            epsilon=float(str(config["epsilon"])),
+            delta=float(str(config["delta"])),
+            noise_multiplier=float(str(config["noise_multiplier"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"description: not one that a site sends ({error})") from error

@@ -58,7 +58,12 @@ def options(
     """Set what holds for every command."""
     from common.errors import BadInput
 
-    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    levels = {
+        "debug": logging.DEBUG,
+        "info": logging.INFO,
+        "warning": logging.WARNING,
+        "error": logging.ERROR,
+    }
     if log_level.lower() not in levels:
         raise BadInput(f"--log-level {log_level}: must be one of {', '.join(levels)}")
     os.environ["HANSE_LOG_LEVEL"] = log_level.lower()

@@ -10,7 +10,7 @@ from common.study_file import parse_study, read_study
 
 __all__ = ["DEFAULT_STUDY", "load_study"]
 
-DEFAULT_STUDY = '''\
+DEFAULT_STUDY = """\
 # A Hanse study. The same file drives a simulation, a deployment and an audit.
 # Keys left out take their defaults; `hanse study show` prints them all.
 
@@ -61,7 +61,7 @@ device = "auto"
 [simulation]
 engine = "local"           # local | ray
 workers = "auto"
-'''
+"""
 
 
 def load_study(path: Path | None, overrides: Sequence[str]) -> Study:

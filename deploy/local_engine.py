@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import signal
 import time
@@ -26,9 +27,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from client.virtual import WORKER_VARIABLE
 from common.errors import RunFailed
 
-__all__ = ["LocalGrid", "SUPERLINK_NODE"]
+__all__ = ["SUPERLINK_NODE", "LocalGrid"]
 
 SUPERLINK_NODE = 1
 """Flower's node id of the coordinator; sites come after it."""
@@ -53,7 +55,7 @@ class LocalGrid(Grid):
         self._contexts = {SUPERLINK_NODE + 1 + i: _site_context(i, sites) for i in range(sites)}
         self._done: dict[str, Message] = {}
         context = _start_method(client_app)
-        self._workers = [_start(context, client_app, threads) for _ in range(min(workers, sites))]
+        self._workers = [_start(context, client_app, threads, i) for i in range(min(workers, sites))]
 
     def __enter__(self) -> LocalGrid:
         """Return the grid itself."""
@@ -79,7 +81,12 @@ class LocalGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """See Flower's ``Grid``."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
@@ -170,17 +177,18 @@ def _start_method(client_app: str) -> BaseContext:
     return multiprocessing.get_context("spawn")
 
 
-def _start(context: BaseContext, client_app: str, threads: int) -> _Worker:
+def _start(context: BaseContext, client_app: str, threads: int, index: int) -> _Worker:
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, client_app, threads), daemon=True)  # type: ignore[attr-defined]
+    process = context.Process(target=_work, args=(theirs, client_app, threads, index), daemon=True)  # type: ignore[attr-defined]
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _work(pipe: Connection, client_app: str, threads: int) -> None:
+def _work(pipe: Connection, client_app: str, threads: int, index: int) -> None:
     """Answer messages until the pipe closes. Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[WORKER_VARIABLE] = str(index)
     from importlib import import_module
 
     import torch
@@ -197,9 +205,7 @@ def _answer(app: Any, message: Message, context: Context) -> Message:
     try:
         reply: Message = app(message, context)
     except Exception as error:  # noqa: BLE001 - Flower's engines answer any exception with an error reply
-        return Message(
-            Error(_CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=message
-        )
+        return Message(Error(_CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {error}"), reply_to=message)
     return reply
 
 

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import common.errors
-from common.errors import BadInput, HanseError, RunFailed
+from common.errors import BadInput
 from common.study import Study
+from deploy.ray_child import QUIET_FLOWER, RayShare
 
 __all__ = ["SimulationResources", "resources_for", "simulate"]
-
-FLOWER_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-"""Without these Flower and Ray reach for the network."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ def simulate(study: Study, directory: Path, resume: bool = False) -> None:
     Raises:
         HanseError: what the server or a site raised.
     """
-    os.environ.update(FLOWER_ENVIRONMENT)
+    os.environ.update(QUIET_FLOWER)
     if study.simulation.engine == "ray":
         _simulate_on_ray(study, directory, resume)
     else:
@@ -86,16 +77,13 @@ def _simulate_locally(study: Study, directory: Path, resume: bool) -> None:
 
 
 def _simulate_on_ray(study: Study, directory: Path, resume: bool) -> None:
-    raise NotImplementedError
+    from deploy.ray_engine import run_on_ray
 
-
-def raise_recorded_error(directory: Path) -> None:
-    """Raise the error that the server wrote into the run directory, if there is one."""
-    file = directory / "error.json"
-    if not file.exists():
-        return
-    recorded = json.loads(file.read_text(encoding="utf-8"))
-    kind = getattr(common.errors, recorded["error"], RunFailed)
-    if not (isinstance(kind, type) and issubclass(kind, HanseError)):
-        kind = RunFailed
-    raise kind(recorded["message"])
+    resources = resources_for(study)
+    share = RayShare(
+        study.data.sites,
+        resources.workers,
+        gpus_per_site=study.simulation.gpus_per_site,
+        threads=resources.threads,
+    )
+    run_on_ray(study.to_json(), directory, share, resume=resume)

@@ -1,8 +1,8 @@
 """From many updates to one change of the global weights.
 
-The mean accumulates as updates arrive, in one fixed-point integer per parameter: memory does not grow with the
-number of sites, and since integers add associatively the result does not depend, to the bit, on the order of
-arrival. Rules that must see every update (median, trimmed mean, Krum) keep them all, and use Flower's
+The mean accumulates as updates arrive, in one fixed-point integer per parameter: memory does not grow with
+the number of sites, and since integers add associatively the result does not depend, to the bit, on the
+order of arrival. Rules that must see every update (median, trimmed mean, Krum) keep them all, and use Flower's
 implementations where Flower has a function for it.
 """
 
@@ -82,7 +82,8 @@ class Gathered:
 
     def add(self, weights: Weights, share: float) -> None:
         """See :class:`Accumulator`."""
-        self._updates.append({name: weights[name] - start for name, start in self._start.items()})
+        # asarray: the difference of two scalars is no array
+        self._updates.append({name: np.asarray(weights[name] - start) for name, start in self._start.items()})
 
     def change(self) -> Weights:
         """See :class:`Accumulator`."""

@@ -8,7 +8,6 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import HanseError
-from common.files import write_json
 from common.study import Study
 from server.run_directory import RunDirectory
 from server.study_run import run_study
@@ -23,11 +22,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run the study in ``run_config``: ``study`` (canonical JSON), ``directory``, ``resume``."""
     study = Study.from_json(str(context.run_config["study"]))
     directory = RunDirectory(Path(str(context.run_config["directory"])))
-    directory.error.unlink(missing_ok=True)
     try:
         run_study(study, grid, directory, resume=bool(context.run_config.get("resume", False)))
     except HanseError as error:
-        # An engine may run this in another process: the file carries the error across.
-        write_json(directory.error, {"error": type(error).__name__, "message": str(error)})
         directory.event("failed", message=str(error))
         raise

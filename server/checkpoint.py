@@ -51,7 +51,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "second": checkpoint.optimizer.second_moment,
     }
     tensors = {
-        f"{group}/{name}": np.ascontiguousarray(value) for group, named in groups.items() for name, value in named.items()
+        f"{group}/{name}": np.ascontiguousarray(value)
+        for group, named in groups.items()
+        for name, value in named.items()
     }
     facts = {
         "format": _FORMAT,

@@ -68,19 +68,20 @@ def replies(
     waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
     del messages
     while waiting and time.monotonic() - started < timeout:
+        asked = time.monotonic()
         arrived = list(grid.pull_messages(list(waiting)))
+        if not arrived and time.monotonic() - asked < _POLL_SECONDS / 2:
+            time.sleep(_POLL_SECONDS)  # this grid does not wait for replies by itself
         while arrived:
             message = arrived.pop()
             node = waiting.pop(message.metadata.reply_to_message_id, None)
             if node is not None:
                 yield _reply(node, message, time.monotonic() - started)
-        if waiting:
-            time.sleep(_POLL_SECONDS)
 
 
 def _reply(node: int, message: Message, seconds: float) -> Reply:
     if message.has_error():
-        reason = message.error.reason.strip().splitlines()[-1:] or ["no reason given"]
+        reason = (message.error.reason or "").strip().splitlines()[-1:] or ["no reason given"]
         return Reply(node, None, RunFailed(f"a site failed: {reason[0]}"), seconds)
     try:
         raise_refusal(message.content)

@@ -82,5 +82,5 @@ def _adaptive(
     rate = learning_rate
     if strategy == "fedadam":
         rate *= float(np.sqrt(1 - _BETA_2**steps) / (1 - _BETA_1**steps))
-    step = {name: first[name] / (np.sqrt(second[name]) + np.float32(_TAU)) for name in change}
+    step: Weights = {name: np.asarray(first[name] / (np.sqrt(second[name]) + _TAU), np.float32) for name in change}
     return _moved(weights, step, rate), ServerState(steps, first, second)

@@ -40,7 +40,9 @@ class Coordinator:
     directory: RunDirectory
 
 
-def run_round(coordinator: Coordinator, planned: PlannedRound, state: Checkpoint, score: bool) -> tuple[RoundRecord, Checkpoint]:
+def run_round(
+    coordinator: Coordinator, planned: PlannedRound, state: Checkpoint, score: bool
+) -> tuple[RoundRecord, Checkpoint]:
     """Run one round from ``state``.
 
     Returns:

@@ -27,7 +27,6 @@ class RunDirectory:
         self.checkpoint = path / "checkpoints" / "latest.safetensors"
         self.model = path / "model"
         self.result = path / "result.json"
-        self.error = path / "error.json"
         self._rounds = path / "rounds.jsonl"
         self._events = path / "events.jsonl"
         self._started = path / "checkpoints" / "started.json"

@@ -105,9 +105,7 @@ class ScoreCounts:
             confusion=tuple(map(tuple, confusion.reshape(count, count).tolist())),
             bin_examples=tuple(np.bincount(bins, minlength=CONFIDENCE_BINS).tolist()),
             bin_correct=tuple(np.bincount(bins[correct], minlength=CONFIDENCE_BINS).tolist()),
-            bin_confidence_sum=tuple(
-                sum(confidences[bins == which].tolist()) for which in range(CONFIDENCE_BINS)
-            ),
+            bin_confidence_sum=tuple(sum(confidences[bins == which].tolist()) for which in range(CONFIDENCE_BINS)),
             loss_sum=sum(map(int, losses.tolist())),
         )
 

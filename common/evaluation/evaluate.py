@@ -55,11 +55,7 @@ class Evaluation:
         Raises `BadInput` for anything else, and where a stated figure does not follow from its counts.
         """
         keys = {"overall", "by_domain", "worst_domain"}
-        if (
-            not isinstance(value, Mapping)
-            or set(value) != keys
-            or not isinstance(value["by_domain"], Mapping)
-        ):
+        if not isinstance(value, Mapping) or set(value) != keys or not isinstance(value["by_domain"], Mapping):
             raise BadInput("evaluation: must be an object with the keys overall, by_domain and worst_domain")
         evaluation = cls(
             overall=_score(value["overall"], "overall"),
@@ -75,9 +71,7 @@ class Evaluation:
         return evaluation
 
 
-def evaluate_logits(
-    logits: ArrayLike, targets: ArrayLike, domains: Sequence[str] | None = None
-) -> Evaluation:
+def evaluate_logits(logits: ArrayLike, targets: ArrayLike, domains: Sequence[str] | None = None) -> Evaluation:
     """Score ``logits`` ``(examples, labels)`` against ``targets`` ``(examples,)``, overall and by domain.
 
     ``domains`` names the domain of each example, in the same order.  Raises what `ScoreCounts.of`

@@ -199,9 +199,7 @@ def _difference(stated: object, computed: object, where: str) -> str | None:
             for index, pair in enumerate(zip(stated, computed, strict=True))
         )
         return next(filter(None, differences), None)
-    return (
-        None if _same(stated, computed) else f"{where} = {reprlib.repr(stated)}: the counts give {computed!r}"
-    )
+    return None if _same(stated, computed) else f"{where} = {reprlib.repr(stated)}: the counts give {computed!r}"
 
 
 def _same(stated: object, computed: object) -> bool:

@@ -21,9 +21,7 @@ _MOST_ROUNDS = 60
 _Cost = Callable[[float], float]
 
 
-def noise_for_epsilon(
-    epsilon: float, delta: float, phases: Sequence[tuple[float, int]], tight: bool
-) -> float:
+def noise_for_epsilon(epsilon: float, delta: float, phases: Sequence[tuple[float, int]], tight: bool) -> float:
     """Smallest common noise multiplier at which ``phases`` cost at most (epsilon, delta).
 
     Each phase is (sample rate, steps). By RDP, or with ``tight`` by PLD, for which RDP gives the start.
@@ -54,9 +52,7 @@ def _at(phases: Sequence[tuple[float, int]], noise: float) -> Composition:
 
 def _check_phases(phases: Sequence[tuple[float, int]]) -> None:
     if not merge(_at(phases, 1.0)):
-        raise BadInput(
-            f"calibration: phases = {list(phases)!r}: release nothing, so no noise is the smallest"
-        )
+        raise BadInput(f"calibration: phases = {list(phases)!r}: release nothing, so no noise is the smallest")
 
 
 def _reached(noise: float | None, target: float) -> float:

@@ -104,9 +104,7 @@ def _finite_parts(parts: tuple[Part, ...]) -> list[Release]:
             case Gaussian(noise, count) if noise >= SMALLEST_NOISE:
                 precision += count / (noise * noise)
             case _:
-                raise RunFailed(
-                    f"pld: {part}: has no finite privacy loss; ask the accountant, not this module"
-                )
+                raise RunFailed(f"pld: {part}: has no finite privacy loss; ask the accountant, not this module")
     if precision:
         kept.append(Gaussian(1 / math.sqrt(precision), 1))
     return kept

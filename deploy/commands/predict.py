@@ -16,7 +16,9 @@ __all__ = ["predict"]
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder, such as RUN/model.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Predict the label of texts, with the model's confidence."""

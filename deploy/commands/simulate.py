@@ -19,7 +19,8 @@ def simulate(
         Path | None, typer.Argument(help="Study file; without one the embedded default study runs.")
     ] = None,
     override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as privacy.epsilon=3.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as privacy.epsilon=3."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME-TIME.")] = None,
     engine: Annotated[str | None, typer.Option(help="local or ray; overrides [simulation] engine.")] = None,

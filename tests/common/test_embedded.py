@@ -60,9 +60,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_clear_ratings_only(cache: Path) -> None:
-    sentences_in(
-        cache, b"1\t0.51\tgood &amp; fine\r\n2\t0.5\tso\r\n3\t-0.5\tso\r\n4\t-0.51\tbad\ttab\r\n\r\n"
-    )
+    sentences_in(cache, b"1\t0.51\tgood &amp; fine\r\n2\t0.5\tso\r\n3\t-0.5\tso\r\n4\t-0.51\tbad\ttab\r\n\r\n")
     rows = read_embedded()
     assert [(row.text, row.label) for row in rows[:2]] == [
         ("good & fine", "positive"),
@@ -76,9 +74,7 @@ def test_clear_ratings_only(cache: Path) -> None:
 )
 def test_a_damaged_file_is_told_with_the_mend(cache: Path, content: bytes) -> None:
     sentences_in(cache, content)
-    with pytest.raises(
-        BadInput, match=r"film-reviews.txt: damaged in the cache; remove .* hanse assets fetch"
-    ):
+    with pytest.raises(BadInput, match=r"film-reviews.txt: damaged in the cache; remove .* hanse assets fetch"):
         read_embedded()
 
 

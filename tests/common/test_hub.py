@@ -94,9 +94,7 @@ def test_other_columns_by_name(hub: Maker) -> None:
 
 
 def test_a_data_set_out_of_reach(hub: Maker) -> None:
-    with pytest.raises(
-        BadInput, match=r"hub:owner/elsewhere@abc123: not found on the hub, or .* out of reach"
-    ):
+    with pytest.raises(BadInput, match=r"hub:owner/elsewhere@abc123: not found on the hub, or .* out of reach"):
         load_source("hub:owner/elsewhere@abc123", LABELS)
 
 

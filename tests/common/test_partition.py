@@ -14,9 +14,7 @@ from common.examples import Example
 from common.partition import Partitioning, partition
 
 examples_with_domains = st.lists(
-    st.builds(
-        Example, st.text(min_size=1, max_size=6), st.integers(0, 2), st.sampled_from(["north", "south"])
-    ),
+    st.builds(Example, st.text(min_size=1, max_size=6), st.integers(0, 2), st.sampled_from(["north", "south"])),
     min_size=12,
     max_size=60,
 )
@@ -45,9 +43,7 @@ def test_a_partition_is_a_disjoint_cover(kind: Any, examples: list[Example], see
 
 @pytest.mark.parametrize("kind", ["iid", "dirichlet"])
 def test_the_seed_decides(kind: Any) -> None:
-    assert partition(numbered(50), Partitioning(kind, 3, 7)) != partition(
-        numbered(50), Partitioning(kind, 3, 8)
-    )
+    assert partition(numbered(50), Partitioning(kind, 3, 7)) != partition(numbered(50), Partitioning(kind, 3, 8))
 
 
 def test_iid_sites_differ_by_one_example_at_most() -> None:

@@ -275,9 +275,7 @@ def test_labels_are_at_least_two_and_differ(labels: tuple[str, ...]) -> None:
     assert "task.labels" in refusal("r.csv", labels)
 
 
-@pytest.mark.parametrize(
-    "columns", [Columns("text", "text"), Columns("", "label"), Columns(partition="text")]
-)
+@pytest.mark.parametrize("columns", [Columns("text", "text"), Columns("", "label"), Columns(partition="text")])
 def test_columns_differ(columns: Columns) -> None:
     assert "text, label and partition must be different columns" in refusal("r.csv", columns=columns)
 

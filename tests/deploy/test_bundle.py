@@ -129,9 +129,7 @@ def test_nothing_planted_travels(tree: Path, tmp_path: Path) -> None:
 def test_the_repository_itself_builds_to_the_same_allow_list(tree: Path) -> None:
     """Whoever types ``flwr build`` in the checkout ships no data either."""
     (tree / "pyproject.toml").write_bytes((CHECKOUT / "pyproject.toml").read_bytes())
-    for hidden in tree.rglob(
-        "*.py"
-    ):  # Flower's pattern takes any .py file of a room; these are ours to refuse
+    for hidden in tree.rglob("*.py"):  # Flower's pattern takes any .py file of a room; these are ours to refuse
         if SECRET in hidden.read_text(encoding="utf-8") and not hidden.stem.isidentifier():
             hidden.unlink()
     for room in ROOMS:

@@ -242,9 +242,7 @@ def test_a_child_that_is_killed_is_told(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_failing_and_dying_clients_are_replies_and_their_processes_come_back(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_failing_and_dying_clients_are_replies_and_their_processes_come_back(bundle: Path, tmp_path: Path) -> None:
     rounds = [{"fail": 2}, {"crash": 1}, {"sleep": 3}, {}]
     run_on_ray(json.dumps({"rounds": rounds}), tmp_path / "run", RayShare(sites=3, workers=1), bundle=bundle)
     rows = facts_of(tmp_path / "run")["rows"]
@@ -263,9 +261,7 @@ def test_a_gpu_share_that_no_machine_has_is_refused(bundle: Path, tmp_path: Path
         run_on_ray('{"rounds": []}', tmp_path / "run", share, bundle=bundle)
 
 
-def test_ray_client_addresses_are_refused(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_client_addresses_are_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(NotYet, match="RAY_ADDRESS = ray://head:10001"):
         run_on_ray('{"rounds": []}', tmp_path / "run", RayShare(sites=2), bundle=bundle)
@@ -306,9 +302,7 @@ def test_a_running_cluster_gets_the_bundle_and_is_left_running(
     assert cluster.stdout is not None
     try:
         monkeypatch.setenv("RAY_ADDRESS", cluster.stdout.readline().strip())
-        run_on_ray(
-            '{"rounds": [{"sleep": 0.5}]}', tmp_path / "run", RayShare(sites=4, workers=2), bundle=bundle
-        )
+        run_on_ray('{"rounds": [{"sleep": 0.5}]}', tmp_path / "run", RayShare(sites=4, workers=2), bundle=bundle)
         rows = facts_of(tmp_path / "run")["rows"]
         assert sorted(row["site"] for row in rows) == [0, 1, 2, 3]
         assert len({row["pid"] for row in rows}) <= 2

@@ -32,9 +32,7 @@ def evaluation_of(answers):
 @st.composite
 def evaluations(draw):
     logits, targets = draw(predictions(values=WILD_LOGITS))
-    some = draw(
-        st.lists(st.sampled_from(["film", "tweets", "ü"]), min_size=len(targets), max_size=len(targets))
-    )
+    some = draw(st.lists(st.sampled_from(["film", "tweets", "ü"]), min_size=len(targets), max_size=len(targets)))
     return evaluate_logits(logits, targets, draw(st.sampled_from([None, some])))
 
 

@@ -53,9 +53,7 @@ def test_several_phases_share_one_noise() -> None:
     assert accounting.epsilon(at(0.995 * noise, *phases), 1e-5) > 4.0
 
 
-@given(
-    st.floats(0.3, 20.0), st.sampled_from([1e-9, 1e-6, 1e-5]), st.floats(0.001, 1.0), st.integers(1, 20_000)
-)
+@given(st.floats(0.3, 20.0), st.sampled_from([1e-9, 1e-6, 1e-5]), st.floats(0.001, 1.0), st.integers(1, 20_000))
 @settings(max_examples=25, deadline=None)
 def test_never_above_and_never_wasteful(epsilon: float, delta: float, rate: float, steps: int) -> None:
     for accountant in ("pld", "rdp"):

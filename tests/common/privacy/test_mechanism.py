@@ -76,9 +76,7 @@ def test_merge_adds_equal_parts_and_drops_free_ones() -> None:
 
 def test_json_spells_out_names_and_fields() -> None:
     """What ledgers hold must keep this form for ever."""
-    mechanism = Composition(
-        (SampledGaussian(0.01, 1.0, 10), Gaussian(5.0, 1), Laplace(2.0, 1), NotPrivate("x"))
-    )
+    mechanism = Composition((SampledGaussian(0.01, 1.0, 10), Gaussian(5.0, 1), Laplace(2.0, 1), NotPrivate("x")))
     assert to_json(mechanism) == {
         "mechanism": "composition",
         "parts": [
@@ -135,9 +133,7 @@ json_values = st.recursive(
 )
 
 
-@given(
-    json_values, st.sampled_from(["sampled_gaussian", "gaussian", "laplace", "not_private", "composition"])
-)
+@given(json_values, st.sampled_from(["sampled_gaussian", "gaussian", "laplace", "not_private", "composition"]))
 def test_any_json_gives_a_mechanism_or_bad_input(value: object, name: str) -> None:
     for data in (value, {"mechanism": name, "parts": value, "count": value, "reason": value}):
         try:

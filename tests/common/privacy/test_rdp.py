@@ -50,18 +50,14 @@ def test_equals_opacus_at_the_same_orders(row: Row) -> None:
     ("sample_rate", "noise", "order"),
     [(0.01, 1.0, 7), (0.04, 0.8, 3), (0.5, 5.0, 2), (0.02, 0.5, 2), (0.001, 0.6, 4), (0.3, 0.4, 5)],
 )
-def test_integer_order_equals_quadrature_of_the_definition(
-    sample_rate: float, noise: float, order: int
-) -> None:
+def test_integer_order_equals_quadrature_of_the_definition(sample_rate: float, noise: float, order: int) -> None:
     def integrand(x: float) -> float:
         density = math.exp(-x * x / (2 * noise**2)) / (noise * math.sqrt(2 * math.pi))
         ratio = 1 - sample_rate + sample_rate * math.exp((2 * x - 1) / (2 * noise**2))
         return float(density * ratio**order)
 
     points = np.linspace(-10 * noise, order + 10 * noise, 60)
-    area = sum(
-        integrate.quad(integrand, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in itertools.pairwise(points)
-    )
+    area = sum(integrate.quad(integrand, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in itertools.pairwise(points))
     one = SampledGaussian(sample_rate, noise, 1)
     assert rdp.rdp_at_order(one, order) == pytest.approx(math.log(area) / (order - 1), rel=1e-8)
 
@@ -112,9 +108,7 @@ def test_trap12_the_conversion_is_the_named_one() -> None:
     """Mironov's Proposition 3 gives more; ours is Proposition 12, minimised over the grid."""
     one = Gaussian(1.0, 1)
     mironov = min(order / 2 + math.log(1e5) / (order - 1) for order in rdp.ORDERS)
-    ours = min(
-        order / 2 + math.log(1 - 1 / order) - math.log(1e-5 * order) / (order - 1) for order in rdp.ORDERS
-    )
+    ours = min(order / 2 + math.log(1 - 1 / order) - math.log(1e-5 * order) / (order - 1) for order in rdp.ORDERS)
     assert rdp.epsilon(one, 1e-5) == pytest.approx(ours, abs=1e-12)
     assert ours < mironov
     assert "Proposition 12" in rdp.CONVERSION

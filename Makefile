@@ -1,0 +1,33 @@
+# One target, one job. `make demo` or `make test` alone sets up a fresh machine first.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+DEMO ?=
+
+.PHONY: install demo test check bench evidence
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml common/assets.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/hanse assets fetch
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/hanse simulate $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+evidence: install
+	$(BIN)/python -m tests.evidence $(NAME)
