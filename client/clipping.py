@@ -20,6 +20,7 @@ A batch without examples contributes zero and still receives noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,10 +43,15 @@ def clip_factors(gradients: Sequence[torch.Tensor], max_grad_norm: float) -> tor
         gradients: per-example gradients, one tensor ``(batch, ...)`` per parameter.
         max_grad_norm: C.
     """
-    squares = [g.reshape(len(g), -1).float().square().sum(dim=1) for g in gradients]
+    squares = [_rows(g).square().sum(dim=1) for g in gradients]
     norms = torch.stack(squares, dim=1).sum(dim=1).sqrt()
     factors = (max_grad_norm * (1 - ROUNDING_MARGIN) / norms).clamp(max=1.0)
     return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+def _rows(gradient: torch.Tensor) -> torch.Tensor:
+    # One float32 row per example; -1 in place of the product would not do for a batch without examples.
+    return gradient.reshape(len(gradient), math.prod(gradient.shape[1:])).float()
 
 
 @register_grad_sampler(nn.LayerNorm)  # type: ignore[untyped-decorator]
@@ -88,7 +94,7 @@ class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
         factors = clip_factors(gradients, self.max_grad_norm)
         dead = factors == 0
         for parameter, gradient in zip(self.params, gradients, strict=True):
-            flat = gradient.reshape(len(gradient), -1).float()
+            flat = _rows(gradient)
             if bool(dead.any()):  # 0 * inf is NaN
                 flat = torch.where(dead.unsqueeze(1), torch.zeros_like(flat), flat)
             total = (factors @ flat).view_as(parameter)

@@ -29,17 +29,23 @@ _DROPOUT_KEYS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout", "attention_dropout",
     "seq_classif_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout",
 )  # fmt: skip
-_LORA_TARGETS = {
-    "bert": (("query", "value"), ("query", "key", "value", "attention.output.dense", "intermediate.dense",
-                                  "output.dense")),
-    "roberta": (("query", "value"), ("query", "key", "value", "attention.output.dense", "intermediate.dense",
-                                     "output.dense")),
-    "distilbert": (("q_lin", "v_lin"), ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")),
-    "deberta-v2": (("query_proj", "value_proj"), ("query_proj", "key_proj", "value_proj",
-                                                  "attention.output.dense", "intermediate.dense",
-                                                  "output.dense")),
-    "modernbert": (("Wqkv",), ("Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")),
-}  # fmt: skip
+_BERT_LINEARS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+_LORA_TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "bert": {"value": ("value",), "attention": ("query", "value"), "all": _BERT_LINEARS},
+    "roberta": {"value": ("value",), "attention": ("query", "value"), "all": _BERT_LINEARS},
+    "distilbert": {
+        "value": ("v_lin",),
+        "attention": ("q_lin", "v_lin"),
+        "all": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+    },
+    "deberta-v2": {
+        "value": ("value_proj",),
+        "attention": ("query_proj", "value_proj"),
+        "all": ("query_proj", "key_proj", "value_proj", *_BERT_LINEARS[3:]),
+    },
+    # ModernBERT has one matrix for query, key and value.
+    "modernbert": {"value": ("Wqkv",), "attention": ("Wqkv",), "all": ("Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")},
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Classifier(nn.Module):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, labels)`` of features ``(batch, width)``."""
-        return cast(torch.Tensor, _HEADS[self.architecture](self.network, features).float())
+        return _HEADS[self.architecture](self.network, features).float()
 
     def trainable(self, head_only: bool = False) -> dict[str, nn.Parameter]:
         """The parameters that train, by name, in a fixed order; only the head's with ``head_only``."""
@@ -144,6 +150,7 @@ def build_classifier(study: Study, base: BaseModel | None = None) -> Classifier:
         )
     with _seeded(study.study.seed), _quiet_transformers():
         network = _load_network(base.path, _configuration(study, base))
+        _zero_last_layer(network, base.architecture)
         if study.model.trainable == "lora":
             _add_lora(network, study, base.architecture)
     classifier = Classifier(network, base.architecture, study.model.pooling)
@@ -190,12 +197,13 @@ def _configuration(study: Study, base: BaseModel) -> Any:
             setattr(config, key, study.training.dropout)
     if base.architecture == "modernbert":
         config.classifier_pooling = study.model.pooling
-    encoder_trains = study.privacy.enabled and study.model.trainable != "head"
-    if encoder_trains and getattr(config, "relative_attention", False):
-        # Projections shared by all examples' positions would put everybody's gradient on the first example.
+    model = study.model
+    separable = model.trainable == "head" or (model.trainable, model.lora_targets) == ("lora", "value")
+    if study.privacy.enabled and not separable and getattr(config, "relative_attention", False):
+        # Query and key also project one table of positions: everybody's gradient would fall to the first example.
         raise NotYet(
-            f'model.trainable = "{study.model.trainable}": not yet for a {base.architecture} with relative '
-            'attention, whose gradients do not separate by example; use "head"'
+            f'model.trainable = "{model.trainable}": not yet for a {base.architecture} with relative attention, '
+            'whose gradients do not separate by example; use "head", or "lora" with lora_targets = "value"'
         )
     if study.task.max_length > (longest := int(getattr(config, "max_position_embeddings", 1 << 30))):
         raise BadInput(f"task.max_length = {study.task.max_length}: the base model reads at most {longest} tokens")
@@ -203,23 +211,33 @@ def _configuration(study: Study, base: BaseModel) -> Any:
 
 
 def _load_network(path: Path, config: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
-    return AutoModelForSequenceClassification.from_pretrained(
-        str(path),
-        config=config,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-    )
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            str(path),
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+        )
+    except (SafetensorError, RuntimeError) as error:  # damaged, or of another shape than config.json says
+        raise BadInput(f"{path}: its weights cannot be loaded; get the folder again") from error
+
+
+def _zero_last_layer(network: Any, architecture: str) -> None:
+    # From zero the head starts undecided; from random weights it spends its first noisy steps unlearning them.
+    last = network.classifier.out_proj if architecture == "roberta" else network.classifier
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
 
 
 def _add_lora(network: Any, study: Study, architecture: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    attention, everything = _LORA_TARGETS[architecture]
-    names = attention if study.model.lora_targets == "attention" else everything
+    names = _LORA_TARGETS[architecture][study.model.lora_targets]
     encoder = [
         name
         for name, module in network.named_modules()

@@ -20,7 +20,7 @@ from torch import nn
 
 __all__ = ["MEAN_POOLING_TEMPERATURE", "bert_with_uniform_layer", "mean_over_tokens", "normalised_mean"]
 
-MEAN_POOLING_TEMPERATURE = 2.0
+MEAN_POOLING_TEMPERATURE = 4.0
 """Divides the normalised features (unit variance) before tanh; larger is more linear."""
 
 _RESIDUAL_SUPPRESSION = float(2**14)

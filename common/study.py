@@ -75,15 +75,16 @@ class ModelSection(_Section):
     local folder."""
     trainable: Literal["full", "lora", "bias", "head"] = "lora"
     pooling: Literal["mean", "cls"] = "mean"
-    warm_start_steps: Annotated[int, Field(ge=0)] = 40
+    warm_start_steps: Annotated[int, Field(ge=0)] = 20
     """DP steps of the head alone on frozen features before anything else trains; 0 = none."""
-    warm_start_rounds: Annotated[int, Field(ge=1)] = 4
+    warm_start_rounds: Annotated[int, Field(ge=1)] = 2
     """Rounds over which the warm-start steps are spread."""
-    warm_start_learning_rate: Positive = 8.0
-    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
-    lora_alpha: Positive = 16.0
-    lora_targets: Literal["attention", "all"] = "attention"
-    """``attention``: query and value projections; ``all``: every linear layer of the encoder."""
+    warm_start_learning_rate: Positive = 4.0
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 2
+    lora_alpha: Positive = 4.0
+    lora_targets: Literal["value", "attention", "all"] = "value"
+    """``value``: value projections, where the signal is when few noisy steps must do; ``attention``: query and
+    value; ``all``: every linear layer of the encoder."""
 
 
 class DataSection(_Section):

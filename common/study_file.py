@@ -11,6 +11,7 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from common.base_model import EMBEDDED_BASE
 from common.errors import BadInput, NotYet
 from common.study import Study
 
@@ -166,7 +167,7 @@ def _known_keys(location: Sequence[Any]) -> list[str]:
 def _anchored(study: Study, folder: Path) -> Study:
     def anchor(value: str) -> str:
         looks_local = value.startswith((".", "/", "~")) or (folder / value).exists()
-        if value.startswith("hub:") or not looks_local:
+        if value == EMBEDDED_BASE or value.startswith("hub:") or not looks_local:
             return value
         return str((folder / Path(value).expanduser()).resolve())
 

@@ -45,6 +45,8 @@ TRAIN = "train"
 DESCRIBE = "query"
 """Flower message type that asks a site who it is."""
 
+_NUMPY_MAGIC = b"\x93NUMPY"
+
 _REFUSALS: dict[str, type[HanseError]] = {
     error.__name__: error for error in (BadInput, BudgetExceeded, PolicyRefusal, RunFailed)
 }
@@ -129,18 +131,15 @@ def pack_description(description: SiteDescription) -> RecordDict:
 def unpack_description(content: RecordDict) -> SiteDescription:
     """The description in a reply; raises :class:`BadInput` if it is not one."""
     config = _config(content, "description")
-    try:
-        return SiteDescription(
-            name=str(config["name"]),
-            partition=_whole(config, "partition", least=0),
-            declared_size=_whole(config, "declared_size"),
-            weight=float(str(config["weight"])),
-            epsilon=float(str(config["epsilon"])),
-            delta=float(str(config["delta"])),
-            noise_multiplier=float(str(config["noise_multiplier"])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"description: not one that a site sends ({error})") from error
+    return SiteDescription(
+        name=_text(config, "name"),
+        partition=_whole(config, "partition", least=0),
+        declared_size=_whole(config, "declared_size"),
+        weight=_number(config, "weight", zero=False),
+        epsilon=_number(config, "epsilon"),
+        delta=_number(config, "delta"),
+        noise_multiplier=_number(config, "noise_multiplier"),
+    )
 
 
 def pack_update(update: Update) -> RecordDict:
@@ -190,7 +189,7 @@ def raise_refusal(content: RecordDict) -> None:
 
 
 def _pack_weights(weights: Weights) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.ascontiguousarray(value, np.float32)) for name, value in weights.items()})
+    return ArrayRecord({name: Array(np.asarray(value, np.float32, order="C")) for name, value in weights.items()})
 
 
 def _unpack_weights(content: RecordDict) -> Weights:
@@ -201,10 +200,14 @@ def _unpack_weights(content: RecordDict) -> Weights:
     for name, array in record.items():
         if array.dtype != "float32" or array.stype != "numpy.ndarray":
             raise BadInput(f"weights: {name} is {array.dtype}/{array.stype}, expected float32/numpy.ndarray")
+        if not array.data.startswith(_NUMPY_MAGIC):  # neither a pickle nor an archive
+            raise BadInput(f"weights: {name} is not a tensor (no NumPy header)")
         try:
-            value = np.asarray(array.numpy(), dtype=np.float32)
-        except (ValueError, TypeError, EOFError) as error:
+            value = array.numpy()
+        except (ValueError, TypeError, EOFError, MemoryError) as error:
             raise BadInput(f"weights: {name} is not a tensor ({error})") from error
+        if value.dtype != np.float32:
+            raise BadInput(f"weights: {name} holds {value.dtype}, its header says float32")
         if value.shape != tuple(array.shape):
             raise BadInput(f"weights: {name} has shape {value.shape}, its header says {tuple(array.shape)}")
         if not np.isfinite(value).all():
@@ -238,4 +241,20 @@ def _whole(config: ConfigRecord, key: str, least: int = 1) -> int:
     value: Any = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BadInput(f"message: {key} = {value!r}: must be a whole number of at least {least}")
+    return value
+
+
+def _number(config: ConfigRecord, key: str, zero: bool = True) -> float:
+    value: Any = config.get(key)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    if not fits or (value == 0 and not zero):
+        least = "of at least 0" if zero else "above 0"
+        raise BadInput(f"message: {key} = {value!r}: must be a finite number {least}")
+    return float(value)
+
+
+def _text(config: ConfigRecord, key: str) -> str:
+    value: Any = config.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"message: {key} = {value!r}: must be a text")
     return value

@@ -27,12 +27,15 @@ max_length = 64            # tokens; longer texts are cut
 base = "minilm-l6"         # embedded; or "owner/name@<commit>" on the Hugging Face hub; or a local folder
 trainable = "lora"         # full | lora | bias | head
 pooling = "mean"           # mean | cls
-warm_start_steps = 40      # DP steps of the head on frozen features before LoRA, under the same budget; 0 = none
-warm_start_rounds = 4
-lora_rank = 8
+warm_start_steps = 20      # DP steps of the head on frozen features before LoRA, in the same budget; 0 = none
+warm_start_rounds = 2
+warm_start_learning_rate = 4.0
+lora_rank = 2
+lora_alpha = 4.0
+lora_targets = "value"     # value | attention | all
 
 [data]                     # simulation only: real sites bring their own
-source = "embedded"        # or a CSV, JSONL or Parquet file, a folder with train.* and test.*, or "hub:owner/name"
+source = "embedded"        # or a .csv, .jsonl or .parquet, a folder with train.* and test.*, or "hub:ID"
 partition = "column"       # column | iid | dirichlet
 column = "domain"          # film reviews, product reviews, editorials, tweets: one institution each
 sites = 4
@@ -46,17 +49,20 @@ batch_size = 128           # expected Poisson batch of a site
 enabled = true
 
 [federation]
-rounds = 10
+rounds = 12
 steps_per_round = 1        # local DP steps; privacy is counted in steps, not epochs
-strategy = "fedavg"        # fedavg fedprox fedavgm fedadam fedyogi median trimmed-mean krum
+strategy = "fedadam"       # fedavg fedprox fedavgm fedadam fedyogi median trimmed-mean krum
+server_learning_rate = 0.004
+weighting = "size"         # size (declared) | equal
 min_sites = 2
 round_timeout = "30m"
+evaluate_every = 2
 
 [training]
-optimizer = "sgd"          # sgd | adamw
+optimizer = "sgd"          # sgd | adamw; fresh in every round
 learning_rate = 1.0
 physical_batch_size = 32
-device = "auto"
+device = "auto"            # CUDA, then MPS, then CPU
 
 [simulation]
 engine = "local"           # local | ray
@@ -67,5 +73,5 @@ workers = "auto"
 def load_study(path: Path | None, overrides: Sequence[str]) -> Study:
     """The study in a file, or the default one, with ``--set`` overrides."""
     if path is None:
-        return parse_study(DEFAULT_STUDY, where="default study", overrides=overrides)
+        return parse_study(DEFAULT_STUDY, where="default study", overrides=overrides, folder=Path.cwd())
     return read_study(path, overrides)

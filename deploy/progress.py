@@ -106,14 +106,18 @@ class _Follower:
 
     def _follow(self) -> None:
         stream: TextIO | None = None
+        line = ""
         while True:
             last = self._stopped.is_set()
             if stream is None and self._path.exists():
                 stream = self._path.open(encoding="utf-8")
                 stream.seek(self._offset)
             if stream is not None:
-                for line in stream:
-                    self._show(json.loads(line))
+                for piece in stream:
+                    line += piece
+                    if line.endswith("\n"):  # else the rest is still to be written
+                        self._show(json.loads(line))
+                        line = ""
             if last:
                 break
             time.sleep(0.1)

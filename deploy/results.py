@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.errors import RunFailed
@@ -48,7 +49,7 @@ def evaluation_table(evaluation: dict[str, Any], title: str) -> Table:
     for name, score in rows.items():
         worst = " (worst)" if name == evaluation["worst_domain"] and len(rows) > 2 else ""
         table.add_row(
-            f"{name}{worst}",
+            f"{escape(name)}{worst}",
             str(score["examples"]),
             f"{score['accuracy']:.4f}",
             f"{score['macro_f1']:.4f}",
@@ -68,7 +69,7 @@ def classes_table(evaluation: dict[str, Any], labels: list[str]) -> Table:
         table.add_column(column, justify="right")
     for label, score in zip(labels, evaluation["overall"]["classes"], strict=True):
         figures = (f"{score[key]:.4f}" for key in ("precision", "recall", "f1"))
-        table.add_row(label, str(score["support"]), *figures)
+        table.add_row(escape(label), str(score["support"]), *figures)
     return table
 
 

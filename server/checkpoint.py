@@ -51,7 +51,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "second": checkpoint.optimizer.second_moment,
     }
     tensors = {
-        f"{group}/{name}": np.ascontiguousarray(value)
+        f"{group}/{name}": np.asarray(value, order="C")
         for group, named in groups.items()
         for name, value in named.items()
     }

@@ -87,8 +87,9 @@ def _run_rounds(
         last = planned.number == len(planned_rounds)
         scored = last or planned.number % every == 0
         record, state = run_round(coordinator, planned, state, scored)
-        save_checkpoint(state, directory.checkpoint)
+        # The record first: a crash in between leaves a record too many, which resuming drops, not one too few.
         directory.add_round(record)
+        save_checkpoint(state, directory.checkpoint)
         records = [*records, record]
         directory.event("round-finished", **record.to_json())
     return state, records

@@ -33,7 +33,7 @@ def test_a_missing_folder(base: str) -> None:
 
 
 def test_a_name_that_is_nothing() -> None:
-    with pytest.raises(BadInput, match="neither .* nor a folder, nor a hub id"):
+    with pytest.raises(BadInput, match=r"neither .* nor a folder, nor a hub id"):
         resolve_base("bert-base-uncased")
 
 

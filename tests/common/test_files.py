@@ -15,6 +15,14 @@ class Interrupted(Exception):
     """Stands for any failure in the middle of writing."""
 
 
+def write_half(path: Path) -> None:
+    before = path.read_bytes() if path.exists() else None
+    with atomically(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        assert (path.read_bytes() if path.exists() else None) == before
+        raise Interrupted
+
+
 def test_a_new_file_is_written(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "höchst\n")
     assert (tmp_path / "a.txt").read_bytes() == "höchst\n".encode()
@@ -24,18 +32,15 @@ def test_a_new_file_is_written(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(Interrupted), atomically(path) as temporary:
-        temporary.write_text("half", encoding="utf-8")
-        assert path.read_text(encoding="utf-8") == "old"
-        raise Interrupted
+    with pytest.raises(Interrupted):
+        write_half(path)
     assert path.read_text(encoding="utf-8") == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_failure_before_the_first_version_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted), atomically(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half", encoding="utf-8")
-        raise Interrupted
+    with pytest.raises(Interrupted):
+        write_half(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,9 +26,7 @@ MODES = ("full", "lora", "bias", "head")
 HEADS = {
     "bert": {"classifier.weight", "classifier.bias"},
     "roberta": {f"classifier.{part}.{kind}" for part in ("dense", "out_proj") for kind in ("weight", "bias")},
-    "distilbert": {
-        f"{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")
-    },
+    "distilbert": {f"{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")},
     "deberta-v2": {f"{part}.{kind}" for part in ("pooler.dense", "classifier") for kind in ("weight", "bias")},
     "modernbert": {"head.dense.weight", "head.norm.weight", "classifier.weight", "classifier.bias"},
 }
@@ -92,7 +90,7 @@ class TestWhatTrains:
     def test_names_of_trainable_parameters(
         self, bases: dict[str, Path], architecture: str, pooling: str, mode: str
     ) -> None:
-        classifier = built(bases[architecture], mode, pooling)
+        classifier = built(bases[architecture], mode, pooling, "model.lora_targets=attention")
         everything = {name.removeprefix("network.") for name, _ in classifier.named_parameters()}
         head = HEADS[architecture]
         assert head <= everything
@@ -115,6 +113,18 @@ class TestWhatTrains:
         assert set(classifier.trainable(head_only=True)) == {f"network.{name}" for name in head}
 
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    def test_lora_on_values_reaches_one_projection_of_each_layer(
+        self, bases: dict[str, Path], architecture: str
+    ) -> None:
+        classifier = built(bases[architecture], "lora", "cls", "model.lora_targets=value")
+        place, projections = LORA_PLACES[architecture]
+        assert {name for name in classifier.trainable() if ".lora_" in name} == {
+            f"network.{place.format(layer)}{projections[-1]}.lora_{factor}.default.weight"
+            for layer in (0, 1)
+            for factor in "AB"
+        }
+
+    @pytest.mark.parametrize("architecture", ARCHITECTURES)
     def test_lora_on_all_layers_reaches_every_linear_layer_of_the_encoder(
         self, bases: dict[str, Path], architecture: str
     ) -> None:
@@ -126,8 +136,8 @@ class TestWhatTrains:
         classifier = built(bases["bert"], "lora", "cls", "model.lora_rank=3", "model.lora_alpha=9.0")
         shapes = {p.shape for name, p in classifier.trainable().items() if ".lora_A" in name}
         assert shapes == {(3, 32)}
-        query = classifier.network.bert.encoder.layer[0].attention.self.query
-        assert query.scaling == {"default": 3.0}
+        value = classifier.network.bert.encoder.layer[0].attention.self.value
+        assert value.scaling == {"default": 3.0}
 
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
     def test_dropout_is_the_studys_everywhere(self, bases: dict[str, Path], architecture: str) -> None:
@@ -153,10 +163,21 @@ class TestBuilding:
     ) -> None:
         first = built(bases[architecture], mode, "cls")
         torch.rand(3)  # what was drawn before must not matter
-        again, other = built(bases[architecture], mode, "cls"), built(bases[architecture], mode, "cls", "study.seed=4")
+        again, other = (
+            built(bases[architecture], mode, "cls"),
+            built(bases[architecture], mode, "cls", "study.seed=4"),
+        )
         for (name, one), two in zip(first.named_parameters(), again.parameters(), strict=True):
             assert torch.equal(one, two), name
-        assert any(not torch.equal(one, two) for one, two in zip(first.parameters(), other.parameters(), strict=True))
+        pairs = zip(first.parameters(), other.parameters(), strict=True)
+        drawn = mode == "lora" or architecture != "bert"  # BERT's new head is one layer, which starts from zero
+        assert any(not torch.equal(one, two) for one, two in pairs) is drawn
+
+    @pytest.mark.parametrize(("architecture", "pooling"), POOLED)
+    def test_the_head_starts_undecided(self, bases: dict[str, Path], architecture: str, pooling: str) -> None:
+        classifier = built(bases[architecture], "lora", pooling)
+        logits = own_logits(classifier, padded_batch(bases[architecture]).inputs)
+        assert torch.equal(logits, torch.zeros(9, 2))
 
     def test_building_leaves_the_global_generator_alone(self, bases: dict[str, Path]) -> None:
         before = torch.random.get_rng_state()
@@ -171,7 +192,7 @@ class TestBuilding:
             built(bases[architecture], "lora", "mean")
 
     def test_texts_longer_than_the_model_reads_are_refused(self, bases: dict[str, Path]) -> None:
-        with pytest.raises(BadInput, match="task.max_length = 100: the base model reads at most 66"):
+        with pytest.raises(BadInput, match=r"task\.max_length = 100: the base model reads at most 66"):
             built(bases["bert"], "lora", "cls", "task.max_length=100")
 
     def test_labels_are_those_of_the_study(self, bases: dict[str, Path]) -> None:
@@ -179,9 +200,11 @@ class TestBuilding:
         assert classifier.network.config.id2label == {0: "sad", 1: "so", 2: "glad"}
         assert own_logits(classifier, padded_batch(bases["bert"]).inputs).shape == (9, 3)
 
-    @pytest.mark.parametrize("mode", ["full", "lora", "bias"])
+    @pytest.mark.parametrize(
+        ("mode", "targets"), [("full", "value"), ("bias", "value"), ("lora", "attention"), ("lora", "all")]
+    )
     def test_p12_relative_attention_of_deberta_is_refused_in_a_private_run(
-        self, bases: dict[str, Path], tmp_path: Path, mode: str
+        self, bases: dict[str, Path], tmp_path: Path, mode: str, targets: str
     ) -> None:
         """Its query and key projections also read one table for the whole batch (Opacus #841's pattern).
 
@@ -189,9 +212,10 @@ class TestBuilding:
         """
         base = relative_deberta(bases["deberta-v2"], tmp_path / "relative")
         with pytest.raises(NotYet, match=f'model.trainable = "{mode}": not yet for a deberta-v2 with relative'):
-            built(base, mode, "cls")
-        built(base, mode, "cls", "privacy.enabled=false")
+            built(base, mode, "cls", f"model.lora_targets={targets}")
+        built(base, mode, "cls", f"model.lora_targets={targets}", "privacy.enabled=false")
         built(base, "head", "cls")
+        built(base, "lora", "cls", "model.lora_targets=value")
 
 
 def relative_deberta(plain: Path, folder: Path) -> Path:
@@ -217,7 +241,9 @@ class TestWeights:
         classifier = built(bases["bert"], "lora", "mean")
         before = classifier.weights()
         perturb(classifier)
-        assert not np.array_equal(before["network.classifier.weight"], classifier.weights()["network.classifier.weight"])
+        assert not np.array_equal(
+            before["network.classifier.weight"], classifier.weights()["network.classifier.weight"]
+        )
         classifier.load(before)
         after = classifier.weights()
         assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -368,8 +394,13 @@ class TestLoadingASavedModel:
         with pytest.raises(BadInput, match="not a model folder"):
             load_saved_classifier(tmp_path)
 
-    def test_damaged_weights_are_refused(self, bases: dict[str, Path], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("damage", ["header", "shape"])
+    def test_damaged_weights_are_refused(self, bases: dict[str, Path], tmp_path: Path, damage: str) -> None:
         built(bases["bert"], "head", "cls").save(tmp_path)
-        (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-        with pytest.raises(BadInput, match="not a model folder"):
+        if damage == "header":
+            (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+        else:
+            config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+            (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 34}), encoding="utf-8")
+        with pytest.raises(BadInput, match="its weights cannot be loaded"):
             load_saved_classifier(tmp_path)

@@ -45,9 +45,7 @@ def test_a_linear_decay_falls_towards_zero_after_the_warm_start() -> None:
     st.integers(0, 30),
     st.integers(1, 5),
 )
-def test_p03_every_planned_step_is_counted_and_none_twice(
-    warm: tuple[int, int], rounds: int, steps: int
-) -> None:
+def test_p03_every_planned_step_is_counted_and_none_twice(warm: tuple[int, int], rounds: int, steps: int) -> None:
     """The accountant's steps are those that the rounds take: warm start and rounds, each at least one."""
     study = study_of(warm, rounds, steps)
     planned = schedule(study)

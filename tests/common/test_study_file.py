@@ -264,6 +264,7 @@ def test_relative_paths_are_taken_from_the_files_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["embedded", "hub:owner/name@1234"])
 def test_names_that_are_no_paths_stay(tmp_path: Path, source: str) -> None:
     (tmp_path / "embedded").mkdir()
+    (tmp_path / "minilm-l6").mkdir()
     (tmp_path / "study.toml").write_text(LEAST + f'[data]\nsource = "{source}"\n', encoding="utf-8")
     study = read_study(tmp_path / "study.toml")
     assert study.data.source == source

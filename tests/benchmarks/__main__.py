@@ -1,0 +1,13 @@
+"""`make bench`: the benchmarks that need no data of their own, printed for people."""
+
+from __future__ import annotations
+
+import json
+
+from deploy.default_study import load_study
+from tests.benchmarks.coordinator_memory import coordinator_memory
+from tests.benchmarks.local_overhead import local_overhead
+
+if __name__ == "__main__":
+    print("coordinator memory", json.dumps(coordinator_memory(), indent=2))
+    print("local engine", json.dumps(local_overhead(load_study(None, [])), indent=2))

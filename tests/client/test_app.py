@@ -1,0 +1,126 @@
+"""The Flower client answers every message: with a description, an update, or a refusal that tells nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import virtual
+from client.app import app
+from client.site import Site
+from common.errors import BadInput, HanseError, PolicyRefusal, RunFailed
+from common.model import build_classifier
+from common.study import Study
+from common.wire import (
+    DESCRIBE,
+    TRAIN,
+    Phase,
+    RoundPlan,
+    pack_plan,
+    raise_refusal,
+    unpack_description,
+    unpack_update,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("_run_id", "_task_id", "_node_id"):  # Flower's messages name the process's task
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    yield
+    virtual._virtual_site.cache_clear()
+    virtual._shared_classifier.cache_clear()
+
+
+def context(partition: int) -> Context:
+    return Context(
+        run_id=1,
+        node_id=10 + partition,
+        node_config={"partition-id": partition},
+        state=RecordDict(),
+        run_config={},
+    )
+
+
+def ask(kind: str, content: RecordDict, partition: int = 0) -> RecordDict:
+    reply = app(Message(content, 10 + partition, kind), context(partition))
+    assert not reply.has_error()
+    return reply.content
+
+
+def plan_of(study: Study, number: int = 1) -> RecordDict:
+    weights = build_classifier(study).weights()
+    return pack_plan(RoundPlan(study, number, Phase.TRAIN, 1), weights)
+
+
+def test_a_description(tiny_study: Study) -> None:
+    content = ask(DESCRIBE, plan_of(tiny_study), partition=2)
+    assert set(content) == {"description"}
+    assert unpack_description(content) == virtual.virtual_site(tiny_study, 2).describe()
+
+
+def test_an_update(tiny_study: Study) -> None:
+    content = ask(TRAIN, plan_of(tiny_study, 3), partition=1)
+    assert set(content) == {"update", "weights"}
+    update = unpack_update(content, build_classifier(tiny_study).weights())
+    assert (update.site, update.round) == (virtual.virtual_site(tiny_study, 1).facts.name, 3)
+
+
+@pytest.mark.parametrize("kind", [DESCRIBE, TRAIN])
+def test_a_message_that_is_no_plan_is_refused(kind: str) -> None:
+    content = ask(kind, RecordDict({"plan": ConfigRecord({"study": "{}"})}))
+    with pytest.raises(BadInput, match="plan: study cannot be read"):
+        raise_refusal(content)
+
+
+def test_a_partition_that_does_not_exist_is_refused(tiny_study: Study) -> None:
+    with pytest.raises(BadInput, match="there is no site number 10"):
+        raise_refusal(ask(TRAIN, plan_of(tiny_study), partition=9))
+
+
+def test_weights_that_do_not_fit_are_refused(tiny_study: Study) -> None:
+    content = plan_of(tiny_study)
+    content["weights"]["network.other"] = next(iter(content["weights"].values()))
+    with pytest.raises(BadInput, match=r"network\.other"):
+        raise_refusal(ask(TRAIN, content))
+
+
+def test_a_refusal_keeps_its_kind(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Site, *arguments: object) -> None:
+        raise PolicyRefusal("not on Sundays")
+
+    monkeypatch.setattr(Site, "train", refuse)
+    with pytest.raises(PolicyRefusal, match="not on Sundays"):
+        raise_refusal(ask(TRAIN, plan_of(tiny_study)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("stack expects each tensor to be equal size, but got [37] at entry 0"),
+        IndexError("Target 7 is out of bounds"),
+        KeyError("the patient from room nine"),
+    ],
+)
+@pytest.mark.parametrize("kind", [DESCRIBE, TRAIN])
+def test_p15_an_unforeseen_error_leaves_as_its_type_alone(
+    tiny_study: Study, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception
+) -> None:
+    """Flower would send the message of any exception to the coordinator, sizes, labels and texts included."""
+
+    def fail(self: Site, *arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Site, "train" if kind == TRAIN else "describe", fail)
+    content = ask(kind, plan_of(tiny_study))
+    assert set(content) == {"refusal"}
+    assert set(content["refusal"]) == {"error", "message"}
+    with pytest.raises(RunFailed) as caught:
+        raise_refusal(content)
+    said = str(caught.value)
+    assert type(error).__name__ in said
+    assert not [word for word in ("37", "7", "patient", "room") if word in said]
+    assert isinstance(caught.value, HanseError)

@@ -1,0 +1,1 @@
+"""Figures that README, docs and notes state, each remade by one named command."""

@@ -1,0 +1,166 @@
+"""The measurements behind docs/evidence/, by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MEASUREMENTS"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_HANSE = str(Path(sys.executable).with_name("hanse"))
+
+
+def _simulate(*arguments: str) -> dict[str, Any]:
+    """Run `hanse simulate` in a process of its own and sum up its result."""
+    with tempfile.TemporaryDirectory() as name:
+        started = time.perf_counter()
+        command = [_HANSE, "simulate", *arguments, "--out", f"{name}/run", "--json"]
+        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        seconds = time.perf_counter() - started
+    result = json.loads(output)
+    test = result["test"]
+    return {
+        "test_accuracy": round(test["overall"]["accuracy"], 4),
+        "test_macro_f1": round(test["overall"]["macro_f1"], 4),
+        "test_examples": test["overall"]["examples"],
+        "test_accuracy_by_domain": {name: round(s["accuracy"], 4) for name, s in test["by_domain"].items()},
+        "epsilon_by_site": {
+            site["name"]: site["epsilon"] and round(site["epsilon"], 4) for site in result["sites"]
+        },
+        "delta_by_site": {site["name"]: site.get("delta") for site in result["sites"]},
+        "best_round": result["best_round"],
+        "rounds": result["rounds"],
+        "private": result["private"],
+        "training_wall_seconds": result["seconds"]["train"],
+        "evaluation_wall_seconds": result["seconds"]["evaluate"],
+        "command_wall_seconds": round(seconds, 1),
+    }
+
+
+def _runs(times: int, *arguments: str) -> dict[str, Any]:
+    runs = [_simulate(*arguments) for _ in range(times)]
+    accuracies = [run["test_accuracy"] for run in runs]
+    return {
+        "arguments": list(arguments),
+        "accuracy_lowest": min(accuracies),
+        "accuracy_highest": max(accuracies),
+        "epsilon_highest": max((e for run in runs for e in run["epsilon_by_site"].values() if e), default=None),
+        "runs": runs,
+    }
+
+
+def default_study() -> dict[str, Any]:
+    """The default study three times, and once with privacy off."""
+    return {
+        "private": _runs(3),
+        "privacy_off": _runs(1, "--set", "privacy.enabled=false"),
+    }
+
+
+def head_study() -> dict[str, Any]:
+    """The head alone at epsilon 1, three times."""
+    return _runs(3, "docs/studies/head.toml")
+
+
+def sst2_study() -> dict[str, Any]:
+    """SST-2 over four iid sites: private once, privacy off once. Takes about an hour and a half."""
+    study = "docs/studies/sst2.toml"
+    return {
+        "private": _runs(1, study),
+        "privacy_off": _runs(1, study, "--set", "privacy.enabled=false"),
+    }
+
+
+def pooling() -> dict[str, Any]:
+    """The default study with mean and with CLS pooling, private and not."""
+    results = {}
+    for kind in ("mean", "cls"):
+        for enabled in ("true", "false"):
+            key = f"{kind}, privacy {'on' if enabled == 'true' else 'off'}"
+            results[key] = _simulate("--set", f"model.pooling={kind}", "--set", f"privacy.enabled={enabled}")
+    return results
+
+
+def engines_agree() -> dict[str, Any]:
+    """The same study, privacy off, on both engines: largest difference between the two models."""
+    from safetensors.numpy import load_file
+
+    arguments = [
+        "--set",
+        "privacy.enabled=false",
+        "--set",
+        "federation.rounds=2",
+        "--set",
+        "privacy.batch_size=32",
+    ]
+    models = {}
+    with tempfile.TemporaryDirectory() as name:
+        for engine in ("local", "ray"):
+            out = f"{name}/{engine}"
+            command = [_HANSE, "simulate", *arguments, "--engine", engine, "--out", out, "--json"]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            models[engine] = load_file(f"{out}/model/model.safetensors")
+    differences = [float(abs(value - models["ray"][key]).max()) for key, value in models["local"].items()]
+    return {"arguments": arguments, "tensors": len(differences), "largest_difference": max(differences)}
+
+
+def coordinator_memory() -> dict[str, Any]:
+    """Peak memory of aggregation with 4 and 40 sites of 50 MB."""
+    from tests.benchmarks.coordinator_memory import coordinator_memory as measure
+
+    return measure()
+
+
+def local_overhead() -> dict[str, Any]:
+    """Wall time of rounds over pure training time, default study, three times."""
+    from deploy.default_study import load_study
+    from tests.benchmarks.local_overhead import local_overhead as measure
+
+    runs = [measure(load_study(None, [])) for _ in range(3)]
+    return {"ratio_median": sorted(run["ratio"] for run in runs)[1], "runs": runs}
+
+
+def start_up() -> dict[str, Any]:
+    """Wall time of `hanse --help`, seven times."""
+    seconds = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run([_HANSE, "--help"], check=True, capture_output=True)
+        seconds.append(round(time.perf_counter() - started, 3))
+    return {"seconds_median": sorted(seconds)[3], "seconds": seconds}
+
+
+def demo_from_clone() -> dict[str, Any]:
+    """`make demo` in a fresh clone with an empty asset cache: installation, assets and study."""
+    import os
+
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), f"{name}/hanse"], check=True)
+        started = time.perf_counter()
+        environment = os.environ | {"HANSE_CACHE": f"{name}/cache"}
+        demo = subprocess.run(
+            ["make", "demo"], cwd=f"{name}/hanse", env=environment, check=True, capture_output=True, text=True
+        )
+        seconds = time.perf_counter() - started
+    return {"wall_seconds": round(seconds, 1), "output": demo.stdout.splitlines()[-40:]}
+
+
+MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "default-study": default_study,
+    "head-study": head_study,
+    "sst2-study": sst2_study,
+    "pooling": pooling,
+    "engines-agree": engines_agree,
+    "coordinator-memory": coordinator_memory,
+    "local-overhead": local_overhead,
+    "start-up": start_up,
+    "demo-from-clone": demo_from_clone,
+}
+"""Name in docs/evidence/ to what measures it."""
