@@ -77,9 +77,6 @@ FAULTS: list[tuple[str, str]] = [
     ("federation.round_timeout=0s", "federation.round_timeout = \"0s\": must be a duration above zero such as"),
     ("federation.round_timeout=30", "federation.round_timeout = 30: must be a valid string"),
     # each key is legal, together they are not
-    ("federation.min_sites=5", "federation.min_sites = 5: more than data.sites = 4"),
-    ("model.warm_start_rounds=41", "model.warm_start_rounds = 41: more than warm_start_steps = 40"),
-    ("data.test_fraction=0.96", "data.test_fraction = 0.96: with validation_fraction = 0.05 nothing is left"),
     ("data.column=", 'data.column = "": partition = "column" needs the column that names the institution'),
     ("federation.proximal_mu=0.1", 'federation.proximal_mu = 0.1: only strategy = "fedprox" uses it'),
     ("federation.malicious_sites=1", "federation.malicious_sites = 1: only krum and trimmed-mean use it"),
@@ -95,14 +92,23 @@ def test_a_fault_is_one_line_with_key_value_and_mend(override: str, line: str) -
 
 
 TWO_KEYS: list[tuple[list[str], str]] = [
+    (["data.sites=4", "federation.min_sites=5"], "federation.min_sites = 5: more than data.sites = 4"),
+    (
+        ["model.warm_start_steps=3", "model.warm_start_rounds=4"],
+        "model.warm_start_rounds = 4: more than warm_start_steps = 3",
+    ),
+    (
+        ["data.validation_fraction=0.5", "data.test_fraction=0.5"],
+        "data.test_fraction = 0.5: with validation_fraction = 0.5 nothing is left",
+    ),
     (["model.warm_start_steps=0", "federation.rounds=0"], "federation.rounds = 0: nothing would train"),
     (["model.trainable=head", "federation.rounds=0"], "federation.rounds = 0: nothing would train"),
     (
-        ["federation.strategy=krum", "federation.malicious_sites=1"],
+        ["data.sites=4", "federation.strategy=krum", "federation.malicious_sites=1"],
         "federation.malicious_sites = 1: krum then needs 5 sites or more, not 4",
     ),
     (
-        ["federation.strategy=trimmed-mean", "federation.malicious_sites=2"],
+        ["data.sites=4", "federation.strategy=trimmed-mean", "federation.malicious_sites=2"],
         "federation.malicious_sites = 2: trimmed-mean then needs 5 sites or more, not 4",
     ),
     (["federation.strategy=krum", "data.sites=2"], "krum then needs 3 sites or more, not 2"),

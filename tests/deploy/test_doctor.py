@@ -85,9 +85,9 @@ def test_a_full_disk_is_found(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 def test_without_torch_the_doctor_still_speaks(tmp_path: Path) -> None:
-    script = "import sys; sys.modules['torch'] = None; sys.argv = ['hanse', 'doctor']; import deploy.cli; deploy.cli.main()"
+    script = "import sys; sys.modules['torch'] = None; import deploy.cli; deploy.cli.main()"
     ended = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, "doctor"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -93,5 +93,5 @@ def test_a_model_whose_weights_are_damaged_is_refused(tiny_base: Path, tmp_path:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(BadInput, match="is not a model folder in Hugging Face format"):
+    with pytest.raises(BadInput, match=r"weights cannot be loaded|is not a model folder"):
         SavedModel(tmp_path)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def test_p07_p09_an_interrupted_private_round_is_consumed_and_the_total_stays_wi
     assert asked == [1, 2, 3]  # round 2 was never asked for again
     for number, site in enumerate(result["sites"]):
         path = [record.sites[number].epsilon for record in records]
-        assert all(a is not None and b is not None and a < b for a, b in zip(path, path[1:], strict=False))
+        assert all(a is not None and b is not None and a < b for a, b in pairwise(path))
         assert path[-1] == site["epsilon"]
         assert 7.8 < site["epsilon"] <= site["epsilon_budget"] == 8.0
 
