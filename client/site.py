@@ -87,6 +87,9 @@ class Site:
         """Take the round's local steps from the global weights."""
         study = self._study
         head_only = plan.phase is Phase.WARM_START or study.model.trainable == "head"
+        if plan.phase is Phase.WARM_START:
+            # Only the head travels: the encoder must be the one that all sites were built with.
+            self._classifier.load(self._classifier.initial)
         self._classifier.load(weights)
         steps = self._step_plan(plan.steps)
         randomness = self._randomness(plan.round)

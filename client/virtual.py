@@ -59,4 +59,4 @@ def _shared_classifier(study_json: str) -> Classifier:
     # Sites of one process take turns with one model: each round loads the global weights first.
     study = Study.from_json(study_json)
     device = choose_device(study.training.device, index=int(os.environ.get(WORKER_VARIABLE, "0")))
-    return build_classifier(study).to(device)
+    return build_classifier(study).place(device)

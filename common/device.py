@@ -33,8 +33,19 @@ def choose_device(wanted: str, index: int = 0) -> torch.device:
 
 
 def autocast(section: TrainingSection, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """A factory of contexts for forward passes: bfloat16 autocast, or nothing at all for float32."""
-    wants = section.precision == "bfloat16" or (section.precision == "auto" and device.type == "cuda")
-    if not wants:
+    """A factory of contexts for forward passes: bfloat16 autocast, or nothing at all for float32.
+
+    ``auto`` takes bfloat16 on CUDA, and on processors that multiply bfloat16 in hardware.
+    """
+    if section.precision == "float32" or (section.precision == "auto" and not _multiplies_bfloat16(device)):
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(probe and probe())
+    return False

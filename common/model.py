@@ -19,6 +19,7 @@ from torch import nn
 
 from common.base_model import BaseModel, resolve_base
 from common.errors import BadInput, NotYet
+from common.lora import add_lora, merge_lora
 from common.pooling import bert_with_uniform_layer, mean_over_tokens, normalised_mean
 from common.study import Study
 from common.weights import Weights
@@ -29,23 +30,6 @@ _DROPOUT_KEYS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout", "attention_dropout",
     "seq_classif_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout",
 )  # fmt: skip
-_BERT_LINEARS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
-_LORA_TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "bert": {"value": ("value",), "attention": ("query", "value"), "all": _BERT_LINEARS},
-    "roberta": {"value": ("value",), "attention": ("query", "value"), "all": _BERT_LINEARS},
-    "distilbert": {
-        "value": ("v_lin",),
-        "attention": ("q_lin", "v_lin"),
-        "all": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
-    },
-    "deberta-v2": {
-        "value": ("value_proj",),
-        "attention": ("query_proj", "value_proj"),
-        "all": ("query_proj", "key_proj", "value_proj", *_BERT_LINEARS[3:]),
-    },
-    # ModernBERT has one matrix for query, key and value.
-    "modernbert": {"value": ("Wqkv",), "attention": ("Wqkv",), "all": ("Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")},
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +47,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.network = network
         self.architecture = architecture
+        self.initial: Weights = {}
+        """The trainable parameters as they were built."""
         self.pooling = pooling
         prefix = f"{network.base_model_prefix}."
         self._head_names = frozenset(
@@ -113,6 +99,13 @@ class Classifier(nn.Module):
             for name, parameter in self.trainable(head_only).items()
         }
 
+    def place(self, device: torch.device) -> Classifier:
+        """Move to ``device`` and choose the attention that is fastest there; returns itself."""
+        if device.type == "cpu":
+            # torch's fused attention has no fast bfloat16 path on CPUs; plain products take half the time.
+            self.network.set_attn_implementation("eager")
+        return self.to(device)
+
     def load(self, weights: Weights) -> None:
         """Set trainable parameters; raises :class:`BadInput` on an unknown name or another shape."""
         trainable = self.trainable()
@@ -126,13 +119,16 @@ class Classifier(nn.Module):
     def save(self, directory: Path) -> None:
         """Write the model in Hugging Face format, LoRA merged, safetensors, loadable without Hanse."""
         network = copy.deepcopy(self.network).cpu().eval()
+        for parameter in network.parameters():
+            parameter.grad = None
         if any("lora_" in name for name, _ in network.named_parameters()):
-            network = _merged(network)
+            network = merge_lora(network)
         if self.architecture == "bert" and self.pooling == "mean":
             network = bert_with_uniform_layer(network)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
-        network.save_pretrained(directory, safe_serialization=True)
+        with _quiet_transformers():
+            network.save_pretrained(directory, safe_serialization=True)
 
 
 def build_classifier(study: Study, base: BaseModel | None = None) -> Classifier:
@@ -152,9 +148,10 @@ def build_classifier(study: Study, base: BaseModel | None = None) -> Classifier:
         network = _load_network(base.path, _configuration(study, base))
         _zero_last_layer(network, base.architecture)
         if study.model.trainable == "lora":
-            _add_lora(network, study, base.architecture)
+            add_lora(network, study.model, base.architecture)
     classifier = Classifier(network, base.architecture, study.model.pooling)
     _mark_trainable(classifier, study.model.trainable)
+    classifier.initial = classifier.weights()
     return classifier
 
 
@@ -232,42 +229,6 @@ def _zero_last_layer(network: Any, architecture: str) -> None:
     last = network.classifier.out_proj if architecture == "roberta" else network.classifier
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-
-
-def _add_lora(network: Any, study: Study, architecture: str) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
-    names = _LORA_TARGETS[architecture][study.model.lora_targets]
-    encoder = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
-        and name.startswith(network.base_model_prefix + ".")
-        and "pooler" not in name
-        and name.endswith(names)
-    ]
-    config = LoraConfig(
-        r=study.model.lora_rank,
-        lora_alpha=study.model.lora_alpha,
-        target_modules=encoder,
-        lora_dropout=0.0,
-        bias="none",
-    )
-    inject_adapter_in_model(config, network)
-
-
-def _merged(network: Any) -> Any:
-    from peft.tuners.lora import LoraLayer
-
-    for name, module in list(network.named_modules()):
-        if isinstance(module, LoraLayer):
-            layer = cast(Any, module)
-            layer.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, layer.get_base_layer())
-    if hasattr(network, "peft_config"):
-        del network.peft_config  # or saving would write an adapter
-    return network
 
 
 def _mark_trainable(classifier: Classifier, trainable: str) -> None:

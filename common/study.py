@@ -174,7 +174,7 @@ class TrainingSection(_Section):
     """Examples whose gradients are held at once; a logical batch is split into these."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
+    """``auto``: bfloat16 autocast where the hardware multiplies it, float32 elsewhere."""
 
 
 class SimulationSection(_Section):

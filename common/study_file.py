@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,8 +12,9 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from common.base_model import EMBEDDED_BASE
-from common.errors import BadInput, NotYet
+from common.errors import BadInput
 from common.study import Study
+from common.study_rules import check_study
 
 __all__ = ["parse_study", "read_study", "write_study"]
 
@@ -24,6 +25,7 @@ _MEND = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "missing": "is required",
+    "model_type": "must be a table of keys",
     "string_pattern_mismatch": "may hold letters, digits, '.', '_' and '-', and starts with a letter or digit",
     "too_short": "needs at least {min_length} entries",
     "string_too_short": "must not be empty",
@@ -68,12 +70,7 @@ def parse_study(text: str, where: str, overrides: Sequence[str] = (), folder: Pa
     except ValidationError as error:
         raise BadInput("\n".join(f"{where}: {fault}" for fault in _faults(error, tree))) from None
     study = _anchored(study, folder) if folder else study
-    impossible = list(_impossible(study))
-    if impossible:
-        raise BadInput("\n".join(f"{where}: {fault}" for fault in impossible))
-    not_yet = list(_not_yet(study))
-    if not_yet:
-        raise NotYet("\n".join(f"{where}: {fault}" for fault in not_yet))
+    check_study(study, where)
     return study
 
 
@@ -178,55 +175,3 @@ def _anchored(study: Study, folder: Path) -> Study:
     )
     model = study.model.model_copy(update={"base": anchor(study.model.base)})
     return study.model_copy(update={"data": data, "model": model})
-
-
-def _impossible(study: Study) -> Iterator[str]:
-    federation, data, model = study.federation, study.data, study.model
-    if federation.min_sites > data.sites:
-        yield f"federation.min_sites = {federation.min_sites}: more than data.sites = {data.sites}"
-    if federation.rounds == 0 and (model.warm_start_steps == 0 or model.trainable == "head"):
-        yield "federation.rounds = 0: nothing would train; set rounds to 1 or more"
-    if 0 < model.warm_start_steps < model.warm_start_rounds:
-        yield (
-            f"model.warm_start_rounds = {model.warm_start_rounds}: "
-            f"more than warm_start_steps = {model.warm_start_steps}"
-        )
-    if data.validation_fraction + data.test_fraction >= 1:
-        yield (
-            f"data.test_fraction = {data.test_fraction}: with validation_fraction = "
-            f"{data.validation_fraction} nothing is left to train on"
-        )
-    if data.partition == "column" and not data.column:
-        yield 'data.column = "": partition = "column" needs the column that names the institution'
-    if federation.proximal_mu and federation.strategy != "fedprox":
-        yield (
-            f'federation.proximal_mu = {federation.proximal_mu}: only strategy = "fedprox" uses it, '
-            f'not "{federation.strategy}"'
-        )
-    needed = {"krum": 2 * federation.malicious_sites + 3, "trimmed-mean": 2 * federation.malicious_sites + 1}
-    if data.sites < needed.get(federation.strategy, 1):
-        yield (
-            f"federation.malicious_sites = {federation.malicious_sites}: {federation.strategy} then needs "
-            f"{needed[federation.strategy]} sites or more, not {data.sites}"
-        )
-    if federation.malicious_sites and federation.strategy not in needed:
-        yield (
-            f"federation.malicious_sites = {federation.malicious_sites}: only krum and trimmed-mean use it, "
-            f'not "{federation.strategy}"'
-        )
-    names = [site.name for site in study.site]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"site: {name} appears more than once; keep one [[site]] per name"
-
-
-def _not_yet(study: Study) -> Iterator[str]:
-    if study.task.kind != "sequence-classification":
-        yield f'task.kind = "{study.task.kind}": not yet; use "sequence-classification"'
-    if study.privacy.unit != "example":
-        yield f'privacy.unit = "{study.privacy.unit}": not yet; use "example"'
-    if study.privacy.group_column:
-        yield f'privacy.group_column = "{study.privacy.group_column}": not yet; leave it empty'
-    if study.federation.selection != "all":
-        yield f'federation.selection = "{study.federation.selection}": not yet; use "all"'
-    if study.training.physical_batch_size == "auto":
-        yield 'training.physical_batch_size = "auto": not yet; give a number such as 32'

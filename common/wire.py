@@ -21,6 +21,7 @@ from common.privacy.mechanism import Mechanism
 from common.privacy.mechanism import from_json as mechanism_from_json
 from common.privacy.mechanism import to_json as mechanism_to_json
 from common.study import Study
+from common.study_rules import check_study
 from common.weights import Weights
 
 __all__ = [
@@ -225,9 +226,11 @@ def _config(content: RecordDict, key: str) -> ConfigRecord:
 
 def _study(config: ConfigRecord) -> Study:
     try:
-        return Study.from_json(str(config.get("study")))
+        study = Study.from_json(str(config.get("study")))
     except ValidationError as error:
         raise BadInput(f"plan: study cannot be read ({error.error_count()} faults)") from error
+    check_study(study, "plan")
+    return study
 
 
 def _phase(config: ConfigRecord) -> Phase:

@@ -73,6 +73,8 @@ def options(
 
 def main() -> None:
     """Run the command line; every error becomes one line and an exit code."""
+    # Before torch starts its threads: on a busy machine threads that spin while they wait took five times longer.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     wants_json = "--json" in sys.argv
     try:
         app()
@@ -82,13 +84,17 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"hanse: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("hanse: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader, such as `head`, has left; nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hanse: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("hanse: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ batch_size = 128           # expected Poisson batch of a site
 enabled = true
 
 [federation]
-rounds = 12
+rounds = 15
 steps_per_round = 1        # local DP steps; privacy is counted in steps, not epochs
 strategy = "fedadam"       # fedavg fedprox fedavgm fedadam fedyogi median trimmed-mean krum
 server_learning_rate = 0.004

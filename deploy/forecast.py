@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from common.base_model import resolve_base
@@ -16,6 +15,7 @@ from common.study import Study
 from common.virtual_sites import virtual_sites
 from common.weights import bytes_of
 from common.wire import Phase
+from deploy.console import wide_console
 from deploy.simulation import resources_for
 
 __all__ = ["Forecast", "SiteForecast", "forecast", "print_forecast"]
@@ -91,7 +91,7 @@ def forecast(study: Study) -> Forecast:
 
 def print_forecast(found: Forecast) -> None:
     """Print a forecast for people."""
-    console = Console(soft_wrap=True)
+    console = wide_console()
     for warning in found.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"Study {found.study}, digest {found.digest[:16]}", markup=False)

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 import uuid
 from collections import deque
@@ -54,6 +55,7 @@ class LocalGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, SUPERLINK_NODE
         self._contexts = {SUPERLINK_NODE + 1 + i: _site_context(i, sites) for i in range(sites)}
         self._done: dict[str, Message] = {}
+        self._wanted: frozenset[str] = frozenset()
         context = _start_method(client_app)
         self._workers = [_start(context, client_app, threads, i) for i in range(min(workers, sites))]
 
@@ -96,14 +98,21 @@ class LocalGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Queue messages at the workers of their sites; returns their ids."""
-        ids = []
+        """Queue messages at the workers of their sites; returns their ids.
+
+        What is still open of earlier questions lapses: a late reply is dropped when it comes.
+        """
+        for worker in self._workers:
+            worker.queue.clear()
+        self._done.clear()
+        ids: list[str] = []
         for message in messages:
             identifier = _new_id(message)
             ids.append(identifier)
             node = message.metadata.dst_node_id
             worker = self._workers[(node - SUPERLINK_NODE - 1) % len(self._workers)]
             worker.queue.append((message, self._contexts[node]))
+        self._wanted = frozenset(ids)
         self._hand_out()
         return ids
 
@@ -146,7 +155,8 @@ class LocalGrid(Grid):
                     "lower simulation.workers or training.physical_batch_size"
                 ) from None
             _new_id(reply)
-            self._done[message.metadata.message_id] = reply
+            if message.metadata.message_id in self._wanted:
+                self._done[message.metadata.message_id] = reply
             worker.busy_with = None
         self._hand_out()
 
@@ -189,6 +199,7 @@ def _work(pipe: Connection, client_app: str, threads: int, index: int) -> None:
     """Answer messages until the pipe closes. Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[WORKER_VARIABLE] = str(index)
+    threading.Thread(target=_end_with_coordinator, daemon=True).start()
     from importlib import import_module
 
     import torch
@@ -199,6 +210,14 @@ def _work(pipe: Connection, client_app: str, threads: int, index: int) -> None:
         while True:
             message, context = pipe.recv()
             pipe.send((_answer(app, message, context), context))
+
+
+def _end_with_coordinator() -> None:
+    """End this process when the coordinator's does, also in the middle of a site's training."""
+    coordinator = multiprocessing.parent_process()
+    assert coordinator is not None
+    wait([coordinator.sentinel])
+    os._exit(1)
 
 
 def _answer(app: Any, message: Message, context: Context) -> Message:

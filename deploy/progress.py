@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from common.study import Study
+from deploy.console import wide_console
 
 __all__ = ["follow", "round_line"]
 
@@ -42,7 +43,7 @@ def follow(directory: Path, study: Study, quiet: bool) -> Iterator[None]:
     if quiet:
         yield
         return
-    console = Console(soft_wrap=True)
+    console = wide_console()
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

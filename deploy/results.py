@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from common.errors import RunFailed
+from deploy.console import wide_console
 
 __all__ = ["classes_table", "evaluation_table", "print_result", "read_result"]
 
@@ -29,7 +29,7 @@ def print_result(result: dict[str, Any], directory: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**result, "directory": directory}, indent=2, sort_keys=True))
         return
-    console = Console(soft_wrap=True)
+    console = wide_console()
     console.print()
     console.print(_sites_table(result))
     console.print(evaluation_table(result["test"], f"Test set, round {result['best_round']}"))

@@ -40,6 +40,8 @@ class Checkpoint:
     best_accuracy: float = -1.0
     consumed: tuple[int, ...] = ()
     """Private rounds that were interrupted: paid for, never aggregated."""
+    study_digest: str = ""
+    """Names the study that these weights belong to."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -63,6 +65,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "best_loss": checkpoint.best_loss,
         "best_accuracy": checkpoint.best_accuracy,
         "consumed": list(checkpoint.consumed),
+        "study_digest": checkpoint.study_digest,
     }
     with atomically(path) as temporary:
         save_file(tensors, temporary, metadata={"hanse": json.dumps(facts)})
@@ -95,6 +98,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             best_loss=facts["best_loss"],
             best_accuracy=facts["best_accuracy"],
             consumed=tuple(facts["consumed"]),
+            study_digest=facts["study_digest"],
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: is not a checkpoint of Hanse, or is damaged ({error})") from error

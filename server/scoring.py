@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -31,13 +32,17 @@ class PublicSet:
         self._domains = [e.domain for e in examples] if any(e.domain for e in examples) else None
         self._features = FrozenFeatures(self._texts)
 
-    def score(self, classifier: Classifier, encoder_changed: bool) -> Evaluation:
-        """Score the model; features of an encoder that has not changed since the last call are kept."""
+    def score(self, classifier: Classifier, encoder_changed: bool, exact: bool = False) -> Evaluation:
+        """Score the model; features of an encoder that has not changed since the last call are kept.
+
+        ``exact`` computes in float32 whatever the study's precision, as anyone who loads the saved model will.
+        """
         if encoder_changed:
             self._features = FrozenFeatures(self._texts)
         device = next(classifier.parameters()).device
         everything = np.arange(len(self._texts))
-        features = self._features.of(everything, classifier, 128, autocast(self._study.training, device))
+        precision = nullcontext if exact else autocast(self._study.training, device)
+        features = self._features.of(everything, classifier, 128, precision)
         with torch.inference_mode():
             logits = classifier.classify(features).cpu().numpy()
         return evaluate_logits(logits, self._texts.labels, self._domains)

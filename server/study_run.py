@@ -12,15 +12,15 @@ from common.base_model import resolve_base
 from common.device import choose_device
 from common.errors import BadInput
 from common.evaluation import Evaluation
-from common.files import write_json
+from common.files import write_json, write_text
 from common.model import Classifier, build_classifier
 from common.schedule import schedule
 from common.study import Study
-from common.study_file import write_study
 from common.text import load_tokenizer
 from common.virtual_sites import virtual_sites
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.messaging import connected_sites
+from server.model_card import model_card
 from server.records import RoundRecord
 from server.result import study_result
 from server.rounds import Coordinator, consumed_round, run_round
@@ -37,10 +37,9 @@ def run_study(study: Study, grid: Grid, directory: RunDirectory, resume: bool = 
         HanseError: the input cannot be used, a site refuses, or too few sites answer.
     """
     started = time.monotonic()
-    write_study(study, directory.path / "study.toml")
     public = virtual_sites(study)
-    classifier = build_classifier(study).to(choose_device(study.training.device))
-    state = load_checkpoint(directory.checkpoint) if resume else Checkpoint(0, classifier.weights())
+    classifier = build_classifier(study).place(choose_device(study.training.device))
+    state = _starting_state(study, classifier, directory, resume)
     directory.event("connecting", sites=study.data.sites, rounds=len(schedule(study)))
     coordinator = Coordinator(
         study=study,
@@ -58,8 +57,22 @@ def run_study(study: Study, grid: Grid, directory: RunDirectory, resume: bool = 
     test = _test_once(study, classifier, state, PublicSet(study, public.test))
     _save_model(study, classifier, directory)
     result = study_result(coordinator, records, state, test, time.monotonic() - started)
+    write_text(directory.model / "README.md", model_card(result, study.task.labels))
     write_json(directory.result, result)
     directory.event("finished")
+
+
+def _starting_state(study: Study, classifier: Classifier, directory: RunDirectory, resume: bool) -> Checkpoint:
+    digest = study.digest(resolve_base(study.model.base).digest)
+    if not resume or not directory.checkpoint.exists():  # interrupted before anything was asked of a site
+        return Checkpoint(0, classifier.weights(), study_digest=digest)
+    state = load_checkpoint(directory.checkpoint)
+    if state.study_digest != digest:
+        raise BadInput(
+            f"{directory.path / 'study.toml'}: is not the study that this run began with (digest {digest[:16]}, "
+            f"the checkpoint has {state.study_digest[:16]}); undo the change, or start a new run"
+        )
+    return state
 
 
 def _with_interrupted(
@@ -99,7 +112,7 @@ def _test_once(study: Study, classifier: Classifier, state: Checkpoint, test: Pu
     if not state.best:
         raise BadInput("every scored round was interrupted; there is no model to test, run the study anew")
     classifier.load(state.best)
-    return test.score(classifier, encoder_changed=True)
+    return test.score(classifier, encoder_changed=True, exact=True)
 
 
 def _save_model(study: Study, classifier: Classifier, directory: RunDirectory) -> None:

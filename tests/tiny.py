@@ -81,7 +81,7 @@ def tiny_study_text(base: Path, data: Path, **sections: str) -> str:
         "validation_fraction = 0.1\ntest_fraction = 0.2\n",
         "privacy": "batch_size = 8\nepsilon = 8.0\n",
         "federation": "rounds = 2\nsteps_per_round = 2\nmin_sites = 2\n",
-        "training": 'learning_rate = 0.5\nphysical_batch_size = 4\ndevice = "cpu"\n',
+        "training": 'learning_rate = 0.5\nphysical_batch_size = 4\ndevice = "cpu"\nprecision = "float32"\n',
         "simulation": "workers = 2\n",
     }
     for name, more in sections.items():

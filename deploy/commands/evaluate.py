@@ -36,11 +36,10 @@ def evaluate(
     if as_json:
         print(json.dumps(evaluation.to_json(), indent=2, sort_keys=True))
         return
-    from rich.console import Console
-
+    from deploy.console import wide_console
     from deploy.results import classes_table, evaluation_table
 
-    console = Console(soft_wrap=True)
+    console = wide_console()
     part = "test part" if dataset.test else "all rows"
     console.print(evaluation_table(evaluation.to_json(), f"{data} ({part})"))
     console.print(classes_table(evaluation.to_json(), saved.labels))

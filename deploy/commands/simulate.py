@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -45,11 +46,20 @@ def simulate(
     try:
         with follow(directory, parsed, quiet=as_json):
             run(parsed, directory, resume=resume is not None)
+    except BadInput:
+        _discard_unless_begun(directory)
+        raise
     except KeyboardInterrupt:
         if not as_json:
             typer.echo(f"Interrupted. Continue with: hanse simulate --resume {_shown(directory)}", err=True)
         raise
     print_result(read_result(directory), _shown(directory), as_json)
+
+
+def _discard_unless_begun(directory: Path) -> None:
+    """Remove a run directory in which no round began, so that the mended command can be run as it was."""
+    if not (directory / "checkpoints" / "started.json").exists():
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _resumed(directory: Path, overrides: list[str]) -> Study:
@@ -65,6 +75,8 @@ def _resumed(directory: Path, overrides: list[str]) -> Study:
 
 
 def _new_directory(out: Path | None, study: Study) -> Path:
+    from common.study_file import write_study
+
     directory = out or Path("runs") / f"{study.study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if directory.exists() and not directory.is_dir():
         raise BadInput(f"--out {directory}: is a file; name a new folder")
@@ -74,6 +86,7 @@ def _new_directory(out: Path | None, study: Study) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {directory}: cannot be created: {error.strerror}") from None
+    write_study(study, directory / "study.toml")
     return directory.resolve()
 
 
