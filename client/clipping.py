@@ -15,7 +15,8 @@ against. Norms, factors and sums are float32 whatever the dtype of the gradients
     norm overflows float32     zero
     ========================== ==========================================
 
-A batch without examples contributes zero and still receives noise.
+A batch without examples contributes zero and still receives noise. Noise comes from Hanse's own source, never
+from Opacus' (whose ``secure_mode`` needs a package that no longer installs).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 
 from common.errors import HanseError
+from common.privacy.randomness import NoiseSource
 
 __all__ = ["ROUNDING_MARGIN", "NoisyClippedSum", "clip_factors"]
 
@@ -77,6 +79,32 @@ class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
     :meth:`noisy_step`, once, also when there was no example at all.
     """
 
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        noise_multiplier: float,
+        max_grad_norm: float,
+        expected_batch_size: float,
+        noise: NoiseSource,
+    ) -> None:
+        """Wrap ``optimizer``.
+
+        Args:
+            optimizer: takes the step once the gradient is noised.
+            noise_multiplier: sigma: noise standard deviation of the sum over ``max_grad_norm``.
+            max_grad_norm: C.
+            expected_batch_size: divides the noisy sum.
+            noise: where noise comes from.
+        """
+        super().__init__(
+            optimizer,
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=max_grad_norm,
+            expected_batch_size=expected_batch_size,
+        )
+        self._noise_source = noise
+
     def accumulate(self) -> None:
         """Clip the per-example gradients of the last backward pass and add them to the sum."""
         self.clip_and_accumulate()
@@ -100,6 +128,20 @@ class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
             total = (factors @ flat).view_as(parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
 
+    def add_noise(self) -> None:
+        """Turn each parameter's sum into its noisy gradient; the sums are gone afterwards.
+
+        Raises:
+            HanseError: a parameter has no sum, as after a second call: a sum is noised once.
+        """
+        for parameter in self.params:
+            total = parameter.summed_grad
+            if total is None:
+                raise HanseError("there is no clipped sum to add noise to: each is noised once, after its batch")
+            noised = self._noise_source.noisy_sum(total, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = noised.view_as(parameter)
+            parameter.summed_grad = None
+
     def noisy_step(self, pull: float = 0.0, towards: Sequence[torch.Tensor] = ()) -> None:
         """Add noise to the sum, divide by the expected batch size, and take the optimizer's step.
 
@@ -117,7 +159,6 @@ class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
             parameter.grad += pull * (parameter.detach() - start)
         self.original_optimizer.step()
         for parameter in self.params:
-            parameter.summed_grad = None
             parameter.grad = None
 
     @staticmethod

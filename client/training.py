@@ -126,7 +126,7 @@ def train_privately(
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=plan.max_grad_norm,
         expected_batch_size=plan.expected_batch_size,
-        generator=randomness.noise_generator(parameters[0].device),
+        noise=randomness,
     )
     start = [parameter.detach().clone() for parameter in parameters] if optimizer.proximal_mu else []
     try:

@@ -35,7 +35,7 @@ def print_result(result: dict[str, Any], directory: str, as_json: bool) -> None:
     console.print(evaluation_table(result["test"], f"Test set, round {result['best_round']}"))
     console.print(result["privacy"]["statement"])
     if result["private"]:
-        console.print("Noise of this version is not cryptographic, and no ledger was kept.")
+        console.print("In this version no ledger was kept.")
     console.print(f"Run directory: {directory}", markup=False)
 
 

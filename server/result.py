@@ -19,8 +19,8 @@ __all__ = ["study_result"]
 
 _PACKAGES = ("hanse", "torch", "flwr", "opacus", "transformers", "peft", "dp-accounting", "numpy")
 _NOISE = (
-    "Gaussian noise from torch's generator keyed by the operating system: not a cryptographic generator. "
-    "Poisson sampling from the operating system's generator."
+    "Gaussian noise and Poisson sampling from an AES-256 keystream keyed by the operating system; noised sums "
+    "rounded to a power-of-two grid against floating-point attacks."
 )
 _NOT_COVERED = (
     "no ledger was kept: nothing binds this run's budget to another run on the same data",

@@ -11,6 +11,8 @@ from torch import nn
 
 from client.clipping import ROUNDING_MARGIN, NoisyClippedSum, clip_factors
 from common.errors import HanseError
+from common.privacy.gaussian_noise import grid_step
+from common.privacy.randomness import SeededRandomness, SystemRandomness
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SHAPES = ((3, 2), (5,), (1,))
@@ -25,7 +27,7 @@ def clipper(max_grad_norm: float = 1.0, noise_multiplier: float = 0.0, **options
         noise_multiplier=noise_multiplier,
         max_grad_norm=max_grad_norm,
         expected_batch_size=options.get("expected_batch_size", 1.0),
-        generator=torch.Generator().manual_seed(1),
+        noise=SeededRandomness(1),
     )
 
 
@@ -224,6 +226,40 @@ class TestNoisyStep:
         before = [parameter.detach().clone() for parameter in noisy.params]
         noisy.noisy_step()  # an empty batch
         assert all(torch.equal(one, two) for one, two in zip(before, noisy.params, strict=True))
+
+    def test_p12_every_sum_is_noised_once_at_the_declared_scale(self) -> None:
+        """One call of the source for each parameter and step, with sigma C, whatever the physical batches."""
+        asked: list[tuple[torch.Size, float]] = []
+
+        class Recording(SystemRandomness):
+            def noisy_sum(self, total: torch.Tensor, standard_deviation: float) -> torch.Tensor:
+                asked.append((total.shape, standard_deviation))
+                return super().noisy_sum(total, standard_deviation)
+
+        noisy = clipper(max_grad_norm=0.5, noise_multiplier=3.0)
+        noisy._noise_source = Recording()
+        for _ in range(3):
+            feed(noisy, torch.full((2, ENTRIES), 0.1))
+            noisy.accumulate()
+        noisy.noisy_step()
+        assert asked == [(torch.Size(shape), 1.5) for shape in SHAPES]
+
+    def test_p12_a_sum_is_never_noised_twice(self) -> None:
+        noisy = clipper(noise_multiplier=1.0)
+        feed(noisy, torch.full((1, ENTRIES), 0.1))
+        noisy.accumulate()
+        noisy.add_noise()
+        with pytest.raises(HanseError, match="each is noised once"):
+            noisy.add_noise()
+
+    def test_p12_noisy_gradients_lie_on_the_grid(self) -> None:
+        noisy = clipper(noise_multiplier=1.7)
+        feed(noisy, torch.full((3, ENTRIES), 0.1234))
+        noisy.accumulate()
+        noisy.add_noise()
+        for parameter in noisy.params:
+            steps = parameter.grad.double() / grid_step(1.7)
+            assert torch.equal(steps, steps.round())
 
     def test_every_step_draws_new_noise(self) -> None:
         noisy = clipper(noise_multiplier=1.0)

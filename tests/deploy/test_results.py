@@ -62,7 +62,7 @@ def test_a_run_without_privacy_is_never_shown_with_an_epsilon(capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "This run was NOT private." in shown
     assert "none" in shown
-    assert "not cryptographic" not in shown
+    assert "ledger" not in shown
 
 
 def test_json_is_the_result_and_the_directory(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def noise_of_one_step(plan: StepPlan) -> NDArray[np.float64]:
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=plan.max_grad_norm,
         expected_batch_size=plan.expected_batch_size,
-        generator=SystemRandomness().noise_generator(torch.device("cpu")),
+        noise=SystemRandomness(),
     )
     noisy.noisy_step()
     return -torch.cat([parameter.detach().flatten() for parameter in parameters]).double().numpy()

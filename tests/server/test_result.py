@@ -70,7 +70,7 @@ def test_a_private_result_states_the_guarantee_and_what_it_leaves_out(tiny_study
     assert "over this whole run alone" in privacy["statement"]
     assert privacy["unit"] == "example"
     assert privacy["adjacency"] == "add or remove one unit"
-    assert "not a cryptographic generator" in privacy["noise"]
+    assert "AES-256 keystream" in privacy["noise"]
     assert any("no ledger" in line for line in privacy["not_covered"])
     for site in result["sites"]:
         assert 7.8 < site["epsilon"] <= site["epsilon_budget"] == 8.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,15 +13,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import BadInput
+from common.errors import BadInput, HanseError
+from common.privacy.gaussian_noise import grid_step
+from common.privacy.keystream import Keystream
 from common.privacy.randomness import Randomness, SeededRandomness, SystemRandomness
 
-CPU = torch.device("cpu")
 SOURCES = [SystemRandomness(), SeededRandomness(1, 2, 3)]
 
 
 def noise(source: Randomness) -> torch.Tensor:
-    return torch.normal(0.0, 1.0, (64,), generator=source.noise_generator(CPU))
+    return source.noisy_sum(torch.zeros(64), 1.0)
 
 
 def seed_everything() -> None:
@@ -35,7 +39,14 @@ class TestSystem:
         with pytest.raises(TypeError):
             SystemRandomness(7)  # type: ignore[call-arg]
         assert not hasattr(SystemRandomness(), "seed")
-        assert vars(SystemRandomness()) == {}  # no state that could be saved, shared or rewound
+
+    @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+    def test_p13_it_cannot_be_copied_or_saved(self, way: Callable[[SystemRandomness], object]) -> None:
+        """So nothing is there that a checkpoint could hold or a resumed run could rewind."""
+        with pytest.raises(TypeError, match=r"cannot be copied, pickled or saved: .* make a new one"):
+            way(SystemRandomness())
+        with pytest.raises(TypeError):
+            pickle.dumps({"state": SystemRandomness()})
 
     def test_p13_seeding_every_library_does_not_repeat_a_batch(self) -> None:
         """Two equal batches of 1,000 fair coins: once in 2^1000."""
@@ -79,6 +90,51 @@ class TestSeeded:
         assert not torch.equal(noise(one), noise(two))
 
 
+class TestNoisySum:
+    """Both sources."""
+
+    @pytest.mark.parametrize("source", SOURCES, ids=["system", "seeded"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 0), (2, 3, 5)])
+    def test_p12_shape_and_type_stay_and_every_entry_is_on_the_grid(
+        self, source: Randomness, dtype: torch.dtype, shape: tuple[int, ...]
+    ) -> None:
+        total = torch.full(shape, 0.1234, dtype=dtype)
+        noised = source.noisy_sum(total, 0.3)
+        assert (noised.shape, noised.dtype) == (total.shape, dtype)
+        steps = noised.double() / grid_step(0.3)
+        assert torch.equal(steps, steps.round())
+        assert torch.equal(total, torch.full(shape, 0.1234, dtype=dtype)), "the sum itself stays"
+
+    @pytest.mark.parametrize("source", SOURCES, ids=["system", "seeded"])
+    def test_a_sum_need_not_be_contiguous(self, source: Randomness) -> None:
+        total = (1000.0 * torch.arange(12).view(3, 4)).T
+        assert (source.noisy_sum(total, 1.0) - total).abs().max() < 14
+
+    @pytest.mark.parametrize("source", SOURCES, ids=["system", "seeded"])
+    def test_a_standard_deviation_of_zero_copies_the_sum(self, source: Randomness) -> None:
+        total = torch.tensor([0.1, 0.2])
+        found = source.noisy_sum(total, 0.0)
+        assert torch.equal(found, total)
+        assert found.data_ptr() != total.data_ptr()
+
+    @pytest.mark.parametrize("source", SOURCES, ids=["system", "seeded"])
+    def test_what_cannot_be_noised_is_refused(self, source: Randomness) -> None:
+        with pytest.raises(BadInput, match="standard_deviation = -1"):
+            source.noisy_sum(torch.zeros(2), -1.0)
+        with pytest.raises(BadInput, match="bfloat16: must be float32 or float64"):
+            source.noisy_sum(torch.zeros(2, dtype=torch.bfloat16), 1.0)
+        with pytest.raises(HanseError, match="not finite"):
+            source.noisy_sum(torch.tensor([float("nan")]), 1.0)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_a_sum_on_a_gpu_stays_there(self) -> None:
+        total = torch.full((1000,), 5.0, device="cuda")
+        noised = SystemRandomness().noisy_sum(total, 1.0)
+        assert noised.device == total.device
+        assert (noised - total).abs().max() < 14
+
+
 class TestPoissonBatch:
     """Both sources."""
 
@@ -108,7 +164,7 @@ class TestPoissonBatch:
         rate = 0.3
         border = int(rate * 2**64)
         values = np.array([0, border - 1, border, border + 1, 2**64 - 1], dtype=np.uint64)
-        monkeypatch.setattr("common.privacy.randomness.os.urandom", lambda size: values.tobytes())
+        monkeypatch.setattr(Keystream, "words", lambda self, count: values)
         assert SystemRandomness().poisson_batch(5, rate).tolist() == [0, 1]
 
     def test_the_largest_rate_below_one_and_the_smallest_above_zero(self) -> None:
