@@ -33,7 +33,7 @@ def add_lora(network: Any, section: ModelSection, architecture: str) -> None:
     """Put adapters into the encoder of ``network``, in place; they change nothing until they are trained."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = _LORA_TARGETS[architecture][section.lora_targets]
+    names = _targets(architecture, section.lora_targets)
     encoder = [
         name
         for name, module in network.named_modules()
@@ -50,6 +50,14 @@ def add_lora(network: Any, section: ModelSection, architecture: str) -> None:
         bias="none",
     )
     inject_adapter_in_model(config, network)
+
+
+def _targets(architecture: str, wanted: str) -> tuple[str, ...]:
+    """Ends of the names of the linear layers that get adapters."""
+    if wanted != "without-query-key":
+        return _LORA_TARGETS[architecture][wanted]
+    queries_and_keys = ("query", "key", "q_lin", "k_lin", "query_proj", "key_proj")
+    return tuple(name for name in _LORA_TARGETS[architecture]["all"] if name not in queries_and_keys)
 
 
 def merge_lora(network: Any) -> Any:

@@ -82,9 +82,9 @@ class ModelSection(_Section):
     warm_start_learning_rate: Positive = 4.0
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 2
     lora_alpha: Positive = 4.0
-    lora_targets: Literal["value", "attention", "all"] = "value"
+    lora_targets: Literal["value", "attention", "without-query-key", "all"] = "value"
     """``value``: value projections, where the signal is when few noisy steps must do; ``attention``: query and
-    value; ``all``: every linear layer of the encoder."""
+    value; ``without-query-key``: every linear layer of the encoder but those two; ``all``: every one."""
 
 
 class DataSection(_Section):

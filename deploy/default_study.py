@@ -32,7 +32,7 @@ warm_start_rounds = 2
 warm_start_learning_rate = 4.0
 lora_rank = 2
 lora_alpha = 4.0
-lora_targets = "value"     # value | attention | all
+lora_targets = "value"     # value | attention | without-query-key | all
 
 [data]                     # simulation only: real sites bring their own
 source = "embedded"        # or a .csv, .jsonl or .parquet, a folder with train.* and test.*, or "hub:ID"
