@@ -77,7 +77,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     wants_json = "--json" in sys.argv
     try:
-        app()
+        app(prog_name="hanse")
     except HanseError as error:
         if wants_json:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))

@@ -57,11 +57,13 @@ def _runs(times: int, *arguments: str) -> dict[str, Any]:
 
 
 def default_study() -> dict[str, Any]:
-    """The default study three times, and once with privacy off."""
-    return {
-        "private": _runs(3),
-        "privacy_off": _runs(1, "--set", "privacy.enabled=false"),
-    }
+    """The default study three times."""
+    return _runs(3)
+
+
+def default_study_privacy_off() -> dict[str, Any]:
+    """The default study once with privacy off."""
+    return _runs(1, "--set", "privacy.enabled=false")
 
 
 def head_study() -> dict[str, Any]:
@@ -119,12 +121,11 @@ def coordinator_memory() -> dict[str, Any]:
 
 
 def local_overhead() -> dict[str, Any]:
-    """Wall time of rounds over pure training time, default study, three times."""
+    """Wall time of rounds over pure training time, default study."""
     from deploy.default_study import load_study
     from tests.benchmarks.local_overhead import local_overhead as measure
 
-    runs = [measure(load_study(None, [])) for _ in range(3)]
-    return {"ratio_median": sorted(run["ratio"] for run in runs)[1], "runs": runs}
+    return measure(load_study(None, []))
 
 
 def start_up() -> dict[str, Any]:
@@ -154,6 +155,7 @@ def demo_from_clone() -> dict[str, Any]:
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "default-study": default_study,
+    "default-study-privacy-off": default_study_privacy_off,
     "head-study": head_study,
     "sst2-study": sst2_study,
     "pooling": pooling,

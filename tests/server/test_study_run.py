@@ -18,7 +18,7 @@ from common.errors import BadInput, RunFailed
 from common.privacy.mechanism import NotPrivate, SampledGaussian
 from common.schedule import schedule
 from common.study import Study
-from common.study_file import parse_study, read_study
+from common.study_file import parse_study
 from common.virtual_sites import virtual_sites
 from deploy.local_engine import LocalGrid
 from server.checkpoint import load_checkpoint
@@ -77,7 +77,6 @@ def model_bytes(path: Path) -> bytes:
 def test_the_run_directory_holds_all_that_it_should(private: Path, make: Make) -> None:
     study, directory = make(), RunDirectory(private)
     planned = schedule(study)
-    assert read_study(private / "study.toml") == study
     assert [(r.round, r.phase, r.steps) for r in directory.rounds()] == [
         (p.number, p.phase, p.steps) for p in planned
     ]
@@ -344,9 +343,18 @@ def test_a_run_of_which_every_scored_round_was_interrupted_says_so(
         run_study(study, grid, RunDirectory(tmp_path), resume=True)
 
 
-def test_resuming_where_there_is_no_checkpoint_is_refused(make: Make, grid: LocalGrid, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no checkpoint to resume from"):
-        run_study(make(*QUICK), grid, RunDirectory(tmp_path), resume=True)
+def test_resuming_what_never_began_starts_it(make: Make, grid: LocalGrid, tmp_path: Path) -> None:
+    run_study(make(*QUICK), grid, RunDirectory(tmp_path), resume=True)
+    assert (tmp_path / "result.json").exists()
+
+
+def test_resuming_with_another_study_is_refused(make: Make, grid: LocalGrid, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        crashing(patched, RunDirectory, "add_round", 1, after=True)
+        with pytest.raises(Crash):
+            run_study(make(*QUICK), grid, RunDirectory(tmp_path))
+    with pytest.raises(BadInput, match="is not the study that this run began with"):
+        run_study(make(*QUICK, "privacy.epsilon=9"), grid, RunDirectory(tmp_path), resume=True)
 
 
 def test_a_batch_larger_than_a_site_is_the_sites_own_refusal(make: Make, grid: LocalGrid, tmp_path: Path) -> None:
