@@ -159,7 +159,7 @@ def demo_from_clone() -> dict[str, Any]:
             ["make", "demo"], cwd=f"{name}/hanse", env=environment, check=True, capture_output=True, text=True
         )
         seconds = time.perf_counter() - started
-    return {"wall_seconds": round(seconds, 1), "output": demo.stdout.splitlines()[-40:]}
+    return {"wall_seconds": round(seconds, 1), "output": demo.stdout.splitlines()[-60:]}
 
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
