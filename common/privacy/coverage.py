@@ -10,6 +10,7 @@ from common.privacy.mechanism import (
     NotPrivate,
     Part,
     SampledGaussian,
+    count_of,
     merge,
 )
 
@@ -22,8 +23,8 @@ def covers(whole: Mechanism, part: Mechanism) -> bool:
     No accountant is asked: whatever ``whole`` was charged with covers ``part`` under each of them. Fewer
     steps are covered; more noise is not, because it is another mechanism.
     """
-    available = {_key(piece): _count(piece) for piece in merge(whole)}
-    return all(_count(piece) <= available.get(_key(piece), 0) for piece in merge(part))
+    available = {_key(piece): count_of(piece) for piece in merge(whole)}
+    return all(count_of(piece) <= available.get(_key(piece), 0) for piece in merge(part))
 
 
 def together(*mechanisms: Mechanism) -> Mechanism:
@@ -47,13 +48,3 @@ def _key(part: Part) -> tuple[object, ...]:
             return (Laplace, scale)
         case NotPrivate(reason):
             return (NotPrivate, reason)
-
-
-def _count(part: Part) -> int:
-    match part:
-        case SampledGaussian():
-            return part.steps
-        case NotPrivate():
-            return 1
-        case _:
-            return part.count

@@ -28,6 +28,7 @@ __all__ = [
     "NotPrivate",
     "Part",
     "SampledGaussian",
+    "count_of",
     "from_json",
     "merge",
     "to_json",
@@ -142,6 +143,17 @@ Mechanism: TypeAlias = SampledGaussian | Gaussian | Laplace | NotPrivate | Compo
 """Anything that may have been released."""
 
 _Key = TypeVar("_Key")
+
+
+def count_of(part: Part) -> int:
+    """How often a part was released; what was not private counts once."""
+    match part:
+        case SampledGaussian():
+            return part.steps
+        case NotPrivate():
+            return 1
+        case _:
+            return part.count
 
 
 def merge(mechanism: Mechanism) -> tuple[Part, ...]:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from common.errors import BadInput
-from common.privacy.mechanism import Gaussian, Laplace, Mechanism, NotPrivate, Part, SampledGaussian, merge
+from common.privacy.mechanism import (
+    Gaussian,
+    Laplace,
+    Mechanism,
+    Part,
+    SampledGaussian,
+    count_of,
+    merge,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +105,7 @@ def rdp_at_order(mechanism: Mechanism, order: int) -> float:
     the sum stays below ``filter_cap`` at this one order (Feldman, Zrnic 2021, arXiv 2008.11193).
     """
     _check_order(order)
-    return math.fsum(_count(part) * _one_at_integer(part, order) for part in merge(mechanism))
+    return math.fsum(count_of(part) * _one_at_integer(part, order) for part in merge(mechanism))
 
 
 def filter_cap(epsilon: float, delta: float, order: int) -> float:
@@ -141,18 +149,8 @@ def _curve(parts: tuple[Part, ...]) -> NDArray[np.float64]:
             case SampledGaussian(sample_rate, noise, steps):
                 total = total + steps * _sampled_gaussian_curve(sample_rate, noise)
             case _:
-                total = total + _count(part) * np.asarray([_one_unsampled(part, order) for order in ORDERS])
+                total = total + count_of(part) * np.asarray([_one_unsampled(part, order) for order in ORDERS])
     return total
-
-
-def _count(part: Part) -> int:
-    match part:
-        case SampledGaussian():
-            return part.steps
-        case NotPrivate():
-            return 1
-        case _:
-            return part.count
 
 
 def _one_at_integer(part: Part, order: int) -> float:
