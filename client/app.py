@@ -20,8 +20,8 @@ app = ClientApp()
 
 @app.query()
 def describe(message: Message, context: Context) -> Message:
-    """Answer who this site is, for the study in the message."""
-    return _answered(message, context, lambda site, plan, weights: pack_description(site.describe()))
+    """Answer who this site is, if it agrees to the study in the message."""
+    return _answered(message, context, lambda site, plan, weights: pack_description(site.describe(plan)))
 
 
 @app.train()

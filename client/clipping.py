@@ -5,6 +5,9 @@ The clipped sum of a batch is ``sum_i g_i * min(1, C' / ||g_i||)`` with ``C' = C
 removing one example moves it by at most C in Euclidean norm: that is the sensitivity the noise is calibrated
 against. Norms, factors and sums are float32 whatever the dtype of the gradients (PRIVACY P12).
 
+Where rows belong to groups, the group is what the sum is about: its gradient is the weighted sum of its rows'
+gradients, clipped as that of one example. A row that is not finite makes its whole group contribute zero.
+
     ========================== ==========================================
     gradient of an example     its contribution
     ========================== ==========================================
@@ -105,12 +108,39 @@ class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
         )
         self._noise_source = noise
 
-    def accumulate(self) -> None:
-        """Clip the per-example gradients of the last backward pass and add them to the sum."""
+    def accumulate(self, units: torch.Tensor | None = None, weights: torch.Tensor | None = None) -> None:
+        """Clip the gradients of the last backward pass, unit by unit, and add them to the sum.
+
+        Args:
+            units: group of each row, numbered from 0, int64 ``(rows,)``; every row of a group is in this pass.
+                None: each row is a unit of its own.
+            weights: factor of each row within its group's gradient, ``(rows,)``; given with ``units``.
+
+        Raises:
+            HanseError: gradients and units disagree about the rows, or a parameter has no gradient of them.
+        """
+        if units is not None and weights is not None:
+            self._group(units, weights)
+        elif units is not weights:
+            raise HanseError("units and weights are given together or not at all")
         self.clip_and_accumulate()
         for parameter in self.params:
             parameter.grad_sample = None
             parameter.grad = None
+
+    def _group(self, units: torch.Tensor, weights: torch.Tensor) -> None:
+        """Turn gradients of rows into gradients of groups, which are then clipped as they stand.
+
+        Norms are taken of the very float32 sums that are added up: rows that cancel can round as they will.
+        """
+        groups = int(units.max()) + 1 if len(units) else 0
+        for parameter in self.params:
+            flat = _rows(self._per_example(parameter))
+            if len(flat) != len(units):
+                raise HanseError(f"gradients of {len(flat)} rows came for the units of {len(units)}")
+            shares = flat * weights.float().unsqueeze(1)
+            grouped = flat.new_zeros(groups, flat.shape[1]).index_add_(0, units, shares)
+            parameter.grad_sample = grouped.view(groups, *parameter.shape)
 
     def clip_and_accumulate(self) -> None:
         """Clip in float32 and add up; an example with a non-finite gradient contributes zero.

@@ -1,4 +1,4 @@
-"""The local loop: Poisson batches, per-example clipping, noise, optimizer step.
+"""The local loop: Poisson batches, clipping of each unit, noise, optimizer step.
 
 Sampler, clipping norm, noise and the mechanism that goes on record come from one frozen value,
 :class:`StepPlan`, so that they cannot drift apart (PRIVACY P12). No Opacus type leaves this room.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.clipping import NoisyClippedSum
-from common.privacy.mechanism import Mechanism, NotPrivate, SampledGaussian
+from common.privacy.mechanism import Mechanism, SampledGaussian
 from common.privacy.randomness import Randomness
 from common.study import TrainingSection
 
@@ -50,11 +50,6 @@ class StepPlan:
     def mechanism(self) -> Mechanism:
         """What these steps release."""
         return SampledGaussian(self.sample_rate, self.noise_multiplier, self.steps)
-
-    @property
-    def mechanism_without_privacy(self) -> Mechanism:
-        """What the same steps release when they are taken without clipping and noise."""
-        return NotPrivate("privacy.enabled = false")
 
 
 @dataclass(frozen=True)
@@ -89,6 +84,11 @@ class TrainingBatch:
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
+    units: torch.Tensor | None = None
+    """Person of each row, numbered from 0 in this batch, int64 ``(batch,)``; all rows of a person are in one
+    batch. None: each row is a unit of its own."""
+    weights: torch.Tensor | None = None
+    """Share of each row in its person's gradient, float32 ``(batch,)``: one over the person's rows."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Trainee:
     parameters: Sequence[nn.Parameter]
     """Every parameter that trains."""
     batches: Callable[[NDArray[np.int64]], Iterator[TrainingBatch]]
-    """Turns the indexes of a logical batch into physical batches."""
+    """Turns the units of a logical batch, by index, into physical batches of whole units."""
     precision: Callable[[], AbstractContextManager[None]] = nullcontext
     """Context of a forward pass."""
 
@@ -114,7 +114,8 @@ def train_privately(
 ) -> None:
     """Take one DP-SGD step per drawn batch, in place.
 
-    The loss of an example is its own cross-entropy, never normalised over the batch (PRIVACY P11).
+    The loss of an example is its own cross-entropy, never normalised over the batch (PRIVACY P11). Where a batch
+    names persons, a person's gradient is the mean over the person's rows, clipped as one.
     """
     from opacus.grad_sample import GradSampleModule
 
@@ -135,7 +136,7 @@ def train_privately(
                 with trainee.precision():
                     logits = wrapped(**batch.inputs).logits
                 _backward(example_losses(logits, batch.labels).sum())
-                noisy.accumulate()
+                noisy.accumulate(batch.units, batch.weights)
             noisy.noisy_step(optimizer.proximal_mu, start)
     finally:
         wrapped.cleanup()
@@ -155,7 +156,10 @@ def train_without_privacy(
         for batch in trainee.batches(indexes):
             with trainee.precision():
                 logits = trainee.network(**batch.inputs).logits
-            _backward(example_losses(logits, batch.labels).sum() / plan.expected_batch_size)
+            losses = example_losses(logits, batch.labels)
+            if batch.weights is not None:
+                losses = losses * batch.weights
+            _backward(losses.sum() / plan.expected_batch_size)
         for parameter, origin in zip(trainee.parameters, start, strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Columns", "Dataset", "Example", "fingerprint"]
+__all__ = ["Columns", "Dataset", "Example", "fingerprint", "rows_of_units"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Example:
     """Position of the label in the study's ``labels``."""
     domain: str = field(default="", repr=False)
     """Value of the partition column; empty where the source has none."""
+    group: str = field(default="", repr=False)
+    """The person whose row this is, under unit "group"; empty where each row is a unit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,31 @@ class Columns:
     label: str = "label"
     partition: str = ""
     """Column that names each row's institution in a simulation; empty: none."""
+    group: str = ""
+    """Column that names each row's person; empty: each row is a unit of its own."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The columns that a source must have."""
-        return (self.text, self.label, self.partition) if self.partition else (self.text, self.label)
+        """The columns that a source must have: text, label, then partition and group where they are named."""
+        return (self.text, self.label, *(column for column in (self.partition, self.group) if column))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The study's key that names each of the wanted columns."""
+        keys = ["data.text_column", "data.label_column"]
+        if self.partition:
+            keys.append("data.column")
+        if self.group:
+            keys.append("privacy.group_column")
+        return tuple(keys)
+
+
+def rows_of_units(examples: Sequence[Example]) -> list[list[int]]:
+    """Positions of each unit's rows: all rows of a person, or a row by itself; units by their first row."""
+    units: dict[str | int, list[int]] = {}
+    for row, example in enumerate(examples):
+        units.setdefault(example.group or row, []).append(row)
+    return list(units.values())
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -59,7 +81,8 @@ def fingerprint(dataset: Dataset) -> str:
     for part in (dataset.examples, dataset.validation, dataset.test):
         digest.update(len(part).to_bytes(8, "big"))
         for example in part:
-            _feed(digest, (example.text, dataset.labels[example.label], example.domain))
+            person = (example.group,) if example.group else ()
+            _feed(digest, (example.text, dataset.labels[example.label], example.domain, *person))
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """How a simulation divides training examples among virtual institutions.
 
-At real sites nothing is divided: each brings its own data. Deterministic for a seed.
+At real sites nothing is divided: each brings its own data. Deterministic for a seed. Where rows name persons,
+whole persons are dealt out; only by column may a person be at several sites, as in life, a unit at each.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +17,7 @@ from typing import Literal, get_args
 import numpy
 
 from common.errors import BadInput
-from common.examples import Example
+from common.examples import Example, rows_of_units
 
 __all__ = ["PartitionKind", "Partitioning", "partition"]
 
@@ -59,14 +61,22 @@ def partition(examples: Sequence[Example], rule: Partitioning) -> dict[str, tupl
     """
     if rule.kind == "column":
         return _by_column(examples, rule.sites)
-    if len(examples) < rule.sites:
-        raise BadInput(f"data.sites = {rule.sites}: more than there are examples; lower it or give more data")
-    owners = _iid_owners(examples, rule) if rule.kind == "iid" else _dirichlet_owners(examples, rule)
+    units = rows_of_units(examples)
+    if len(units) < rule.sites:
+        dealt = "persons" if len(units) < len(examples) else "examples"
+        raise BadInput(f"data.sites = {rule.sites}: more than there are {dealt}; lower it or give more data")
+    if rule.kind == "iid":
+        owners = _iid_owners([_rank(examples, unit, rule.seed) for unit in units], rule)
+    else:
+        owners = _dirichlet_owners([_label(examples, unit) for unit in units], rule)
     width = len(str(rule.sites))
-    divided: list[list[Example]] = [[] for _ in range(rule.sites)]
-    for example, owner in zip(examples, owners, strict=True):
-        divided[owner].append(example)
-    return {f"site-{number:0{width}d}": tuple(held) for number, held in enumerate(divided, start=1)}
+    divided: list[list[int]] = [[] for _ in range(rule.sites)]
+    for unit, owner in zip(units, owners, strict=True):
+        divided[owner].extend(unit)
+    return {
+        f"site-{number:0{width}d}": tuple(examples[row] for row in sorted(held))
+        for number, held in enumerate(divided, start=1)
+    }
 
 
 def _by_column(examples: Sequence[Example], sites: int) -> dict[str, tuple[Example, ...]]:
@@ -106,32 +116,41 @@ def _listed(values: Sequence[str] | dict[str, list[Example]]) -> str:
     return ""
 
 
-def _iid_owners(examples: Sequence[Example], rule: Partitioning) -> list[int]:
-    """Site of each example: dealt out in the order of a seeded hash, so sizes differ by one at most."""
+def _rank(examples: Sequence[Example], unit: Sequence[int], seed: int) -> bytes:
+    """Place of a unit in the order of dealing; the row number tells equal texts apart."""
+    first = examples[unit[0]]
+    name = first.group or f"{unit[0]}\n{first.text}"
+    return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
 
-    def rank(row: int) -> bytes:
-        return hashlib.sha256(f"{rule.seed}\n{row}\n{examples[row].text}".encode()).digest()
 
-    owners = [0] * len(examples)
-    for dealt, row in enumerate(sorted(range(len(examples)), key=rank)):
-        owners[row] = dealt % rule.sites
+def _label(examples: Sequence[Example], unit: Sequence[int]) -> int:
+    """Label of a unit: that of most of its rows, the smaller of two."""
+    counts = Counter(examples[row].label for row in unit)
+    return min(counts, key=lambda label: (-counts[label], label))
+
+
+def _iid_owners(ranks: Sequence[bytes], rule: Partitioning) -> list[int]:
+    """Site of each unit: dealt out in the order of ranks, so sizes differ by one unit at most."""
+    owners = [0] * len(ranks)
+    for dealt, unit in enumerate(sorted(range(len(ranks)), key=ranks.__getitem__)):
+        owners[unit] = dealt % rule.sites
     return owners
 
 
-def _dirichlet_owners(examples: Sequence[Example], rule: Partitioning) -> list[int]:
-    """Site of each example: every label's examples divided in shares drawn from a Dirichlet law.
+def _dirichlet_owners(unit_labels: Sequence[int], rule: Partitioning) -> list[int]:
+    """Site of each unit: every label's units divided in shares drawn from a Dirichlet law.
 
     Draws again while a site stays empty, up to a bound.
     """
     generator = numpy.random.default_rng(rule.seed)
-    labels = numpy.array([example.label for example in examples])
+    labels = numpy.array(unit_labels)
     for _ in range(DIRICHLET_DRAWS):
-        owners = numpy.zeros(len(examples), dtype=numpy.int64)
+        owners = numpy.zeros(len(labels), dtype=numpy.int64)
         for label in numpy.unique(labels):
-            rows = generator.permutation(numpy.flatnonzero(labels == label))
+            units = generator.permutation(numpy.flatnonzero(labels == label))
             shares = generator.dirichlet(numpy.full(rule.sites, rule.alpha))
-            ends = numpy.rint(numpy.cumsum(shares)[:-1] * len(rows)).astype(numpy.int64)
-            for owner, held in enumerate(numpy.split(rows, ends)):
+            ends = numpy.rint(numpy.cumsum(shares)[:-1] * len(units)).astype(numpy.int64)
+            for owner, held in enumerate(numpy.split(units, ends)):
                 owners[held] = owner
         if len(numpy.unique(owners)) == rule.sites:
             return [int(owner) for owner in owners]

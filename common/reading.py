@@ -16,7 +16,6 @@ LONGEST_CELL = 2**24
 """Characters in one CSV cell; the standard library's own bound would refuse a long document."""
 
 COLUMNS_NAMED = 12
-COLUMN_KEYS = ("data.text_column", "data.label_column", "data.column")
 
 
 def read_file(path: Path, expected: Expected, faults: Faults) -> list[Row]:
@@ -38,7 +37,7 @@ def check_columns(file: str, present: Sequence[str], expected: Expected, faults:
         return False
     names = ", ".join(shown(name) for name in present[:COLUMNS_NAMED])
     more = f" and {len(present) - COLUMNS_NAMED} more" if len(present) > COLUMNS_NAMED else ""
-    for key, column in zip(COLUMN_KEYS, expected.columns.wanted, strict=False):
+    for key, column in zip(expected.columns.keys, expected.columns.wanted, strict=True):
         count = list(present).count(column)
         if count == 0:
             mend = f"set {key} to the column's name"

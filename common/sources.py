@@ -55,7 +55,8 @@ def load_source(
         columns: names of the columns to read. The embedded sentences need none.
 
     Raises:
-        BadInput: one line with the first faults, their rows, the count of the rest, and the mend.
+        BadInput: one line with the first faults, their rows, the count of the rest, and the mend; a person
+            with rows in two parts is one.
 
     """
     faults = Faults()
@@ -63,6 +64,7 @@ def load_source(
     expected = _expected(source, labels, columns)
     parts = _read_parts(source, expected, faults, warnings)
     checked = {name: validate_rows(file, rows, expected, faults) for name, (file, rows) in parts.items() if rows}
+    _persons_apart(checked, {name: file for name, (file, _) in parts.items()}, faults)
     faults.refuse()
     for name, examples in checked.items():
         warnings.extend(example_warnings(parts[name][0], examples, labels))
@@ -78,13 +80,19 @@ def _expected(source: str, labels: Sequence[str], columns: Columns) -> Expected:
         raise BadInput(f"task.labels = {list(labels)}: at least two labels, each once")
     if len(set(columns.wanted)) != len(columns.wanted) or not all(columns.wanted):
         raise BadInput(
-            f"data: columns {', '.join(columns.wanted)}: text, label and partition must be different columns"
+            f"data: columns {', '.join(columns.wanted)}: text, label, partition and person must be "
+            "different columns"
         )
     if source == EMBEDDED:
         if set(labels) != set(EMBEDDED_LABELS):
             raise BadInput(
                 f"task.labels = {list(labels)}: the embedded sentences are labelled "
                 f"{' or '.join(EMBEDDED_LABELS)}; name these, or set data.source"
+            )
+        if columns.group:
+            raise BadInput(
+                f'privacy.group_column = "{columns.group}": the embedded sentences name no persons; '
+                "set data.source"
             )
         return Expected(tuple(labels), Columns(partition="domain"))
     return Expected(tuple(labels), columns)
@@ -123,6 +131,20 @@ def _files_of_folder(folder: Path) -> dict[str, Path]:
     if "train" not in found:
         raise BadInput(f"{named}: no {', '.join('train' + kind for kind in KINDS)} in this folder; add one")
     return found
+
+
+def _persons_apart(parts: Mapping[str, Sequence[Example]], files: Mapping[str, str], faults: Faults) -> None:
+    """Note a fault where a person has rows in two ready-made parts: whole in one (PRIVACY P10)."""
+    part_of: dict[str, str] = {}
+    for name, examples in parts.items():
+        persons = {example.group for example in examples if example.group}
+        for other in dict.fromkeys(part_of.values()):
+            shared = sum(part_of.get(person) == other for person in persons)
+            if shared:
+                faults.add(
+                    files[name], f"{shared} persons are also in {files[other]}", "keep each person in one file"
+                )
+        part_of |= dict.fromkeys(persons, name)
 
 
 def _overlaps(parts: Mapping[str, Sequence[Example]], files: Mapping[str, str]) -> list[str]:

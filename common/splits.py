@@ -1,24 +1,27 @@
-"""Training, validation and test parts by a keyed hash of each row's text.
+"""Training, validation and test parts by a keyed hash of each unit, and the cap on a person's rows.
 
-A row's part depends on its own text and the key alone (P10): removing or adding a row moves no other
-row, and equal texts always fall together, so that no text is trained on and tested on.
+A row's part depends on its own text and the key alone, or on its person's id where rows have one (P10):
+removing or adding a unit moves no other. Equal texts fall together, so that no text is trained on and tested
+on; under persons it is the person who is never in two parts, and two persons may have written the same text.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.errors import BadInput
-from common.examples import Dataset, Example
+from common.examples import Dataset, Example, rows_of_units
 
-__all__ = ["Fractions", "Splits", "capped", "part_of", "split"]
+__all__ = ["Fractions", "Splits", "capped", "capped_units", "part_of", "split"]
 
 _SPLIT = b"hanse split 1\n"
 _CAP = b"hanse cap 1\n"
+_PERSON_CAP = b"hanse person cap 1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def split(dataset: Dataset, key: bytes | int, fractions: Fractions = _DEFAULT_FR
     )
     parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     for example in dataset.examples:
-        parts[part_of(example.text, key, drawn)].append(example)
+        parts[part_of(example.group or example.text, key, drawn)].append(example)
     for name, share in (("train", 1.0), ("validation", drawn.validation), ("test", drawn.test)):
         if share and not parts[name]:
             raise BadInput(f"data: the split leaves the {name} part empty; give more rows or a larger share")
@@ -82,9 +85,9 @@ def split(dataset: Dataset, key: bytes | int, fractions: Fractions = _DEFAULT_FR
     )
 
 
-def part_of(text: str, key: bytes | int, fractions: Fractions) -> str:
-    """Name the part of a text, ``train``, ``validation`` or ``test``: a function of these arguments alone."""
-    place = int.from_bytes(_keyed_hash(key, _SPLIT, text)[:8], "big") / 2**64
+def part_of(unit: str, key: bytes | int, fractions: Fractions) -> str:
+    """Name the part of a text or person, ``train``, ``validation`` or ``test``: of these arguments alone."""
+    place = int.from_bytes(_keyed_hash(key, _SPLIT, unit)[:8], "big") / 2**64
     if place < fractions.test:
         return "test"
     return "validation" if place < fractions.test + fractions.validation else "train"
@@ -102,6 +105,33 @@ def capped(examples: Sequence[Example], limit: int, key: bytes | int) -> tuple[E
         return tuple(examples)
     by_hash = sorted(range(len(examples)), key=lambda row: _keyed_hash(key, _CAP, examples[row].text))
     return tuple(examples[row] for row in sorted(by_hash[:limit]))
+
+
+def capped_units(examples: Sequence[Example], limit: int, key: bytes | int) -> tuple[Example, ...]:
+    """At most ``limit`` rows of each person, in their order; rows without a person all stay.
+
+    Which rows stay is a keyed hash over that person's rows alone: removing a person changes no other's (P10).
+    """
+    if limit < 1:
+        raise BadInput(f"limit = {limit}: must be at least 1")
+    kept: list[int] = []
+    for rows in rows_of_units(examples):
+        if len(rows) > limit:
+            ranks = _ranks([examples[row] for row in rows], key)
+            rows = [row for _, row in sorted(zip(ranks, rows, strict=True))[:limit]]
+        kept.extend(rows)
+    return tuple(examples[row] for row in sorted(kept))
+
+
+def _ranks(own: Sequence[Example], key: bytes | int) -> list[bytes]:
+    """Keyed hash of each of one person's rows; the count tells equal rows apart, whatever their order."""
+    seen: Counter[Example] = Counter()
+    ranks = []
+    for example in own:
+        seen[example] += 1
+        parts = (example.group, example.text, str(example.label), example.domain, str(seen[example]))
+        ranks.append(_keyed_hash(key, _PERSON_CAP, "".join(f"{len(part)}:{part}" for part in parts)))
+    return ranks
 
 
 def _keyed_hash(key: bytes | int, purpose: bytes, text: str) -> bytes:

@@ -112,6 +112,9 @@ class PrivacySection(_Section):
     enabled: bool = True
     unit: Literal["example", "group", "institution"] = "example"
     group_column: str = ""
+    """Column of the data that names each row's person; needed by ``unit = "group"`` and by no other."""
+    rows_per_group: Annotated[int, Field(ge=1)] = 8
+    """``unit = "group"``: a person with more rows trains with this many of them, chosen by a keyed hash."""
     epsilon: Positive = 8.0
     delta: Literal["auto"] | Annotated[float, Field(ge=1e-12, lt=1)] = "auto"
     """``auto``: declared size ** -1.1, at most 1e-5."""
@@ -209,7 +212,8 @@ class Study(_Section):
 
     def site_section(self, name: str) -> SiteSection:
         """What the study says of one site; an empty section where it says nothing."""
-        return next((section for section in self.site if section.name == name), SiteSection(name=name))
+        nothing = SiteSection.model_construct(name=name)  # a virtual site may have a name that no section could
+        return next((section for section in self.site if section.name == name), nothing)
 
     def epsilon_of(self, name: str) -> float:
         """The target epsilon of the site called ``name``."""

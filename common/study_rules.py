@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.errors import BadInput, NotYet
-from common.study import Study
+from common.study import PrivacySection, Study
 
 __all__ = ["check_study"]
 
@@ -62,18 +62,53 @@ def _impossible(study: Study) -> Iterator[str]:
             f"federation.malicious_sites = {federation.malicious_sites}: only krum and trimmed-mean use it, "
             f'not "{federation.strategy}"'
         )
+    yield from _impossible_units(study)
+    yield from _impossible_under_central_privacy(study)
     names = [site.name for site in study.site]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"site: {name} appears more than once; keep one [[site]] per name"
 
 
+def _impossible_units(study: Study) -> Iterator[str]:
+    privacy, physical = study.privacy, study.training.physical_batch_size
+    if privacy.unit == "group":
+        if not privacy.group_column:
+            yield 'privacy.group_column = "": unit = "group" needs the column that names each row\'s person'
+        if isinstance(physical, int) and privacy.rows_per_group > physical:
+            yield (
+                f"privacy.rows_per_group = {privacy.rows_per_group}: more than training.physical_batch_size = "
+                f"{physical}, and the rows of a person stay together"
+            )
+        return
+    if privacy.group_column:
+        yield (
+            f'privacy.group_column = "{privacy.group_column}": only unit = "group" uses it, not "{privacy.unit}"'
+        )
+    if privacy.rows_per_group != PrivacySection().rows_per_group:
+        yield (
+            f'privacy.rows_per_group = {privacy.rows_per_group}: only unit = "group" uses it, not "{privacy.unit}"'
+        )
+
+
+def _impossible_under_central_privacy(study: Study) -> Iterator[str]:
+    if study.privacy.unit != "institution" or not study.privacy.enabled:
+        return
+    if study.federation.strategy in {"median", "trimmed-mean", "krum"}:
+        yield (
+            f'federation.strategy = "{study.federation.strategy}": under unit = "institution" the coordinator '
+            "noises a mean; use fedavg, fedprox, fedavgm, fedadam or fedyogi"
+        )
+    for site in study.site:
+        if site.epsilon is not None:
+            yield (
+                f'site "{site.name}": epsilon = {site.epsilon:g}: under unit = "institution" one noise serves '
+                "all; set privacy.epsilon"
+            )
+
+
 def _not_yet(study: Study) -> Iterator[str]:
     if study.task.kind != "sequence-classification":
         yield f'task.kind = "{study.task.kind}": not yet; use "sequence-classification"'
-    if study.privacy.unit != "example":
-        yield f'privacy.unit = "{study.privacy.unit}": not yet; use "example"'
-    if study.privacy.group_column:
-        yield f'privacy.group_column = "{study.privacy.group_column}": not yet; leave it empty'
     if study.federation.selection != "all":
         yield f'federation.selection = "{study.federation.selection}": not yet; use "all"'
     if study.training.physical_batch_size == "auto":

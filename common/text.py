@@ -1,7 +1,7 @@
 """Texts as tokens: tokenized once, padded to the longest of a batch, batched by length.
 
 Nothing here lets one example change another's tensors beyond padding, which the attention mask hides
-(PRIVACY P10).
+(PRIVACY P10). Where texts belong to persons, a batch for training holds whole persons.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.errors import BadInput
+from common.errors import BadInput, HanseError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "TokenizedTexts", "batches", "load_tokenizer", "tokenize"]
+__all__ = ["Batch", "TokenizedTexts", "batches", "load_tokenizer", "tokenize", "unit_batches"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class TokenizedTexts:
     labels: NDArray[np.int64]
     """``(texts,)``."""
     pad_token: int
+    persons: NDArray[np.int64] | None = None
+    """Whose each text is, ``(texts,)``: persons numbered from 0. None: each text is a unit of its own."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,6 +44,22 @@ class TokenizedTexts:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text: ``(texts,)``."""
         return np.diff(self.offsets)
+
+    @property
+    def units(self) -> int:
+        """How many units there are to sample: persons, or texts."""
+        return len(self) if self.persons is None else int(self.persons.max(initial=-1)) + 1
+
+    def of_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indexes of the texts of these units, each person's together."""
+        if self.persons is None:
+            return units
+        theirs = np.flatnonzero(np.isin(self.persons, units))
+        return theirs[np.argsort(self.persons[theirs], kind="stable")]
+
+    def units_among(self, indexes: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Person of each of these texts, numbered from 0 among them; None where each is a unit of its own."""
+        return None if self.persons is None else np.unique(self.persons[indexes], return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -67,16 +85,59 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], labels: Sequence[int], max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    max_length: int,
+    groups: Sequence[str] | None = None,
 ) -> TokenizedTexts:
-    """Tokenize every text once, cut at ``max_length`` tokens including the special ones."""
+    """Tokenize every text once, cut at ``max_length`` tokens including the special ones.
+
+    ``groups`` names the person of each text, under unit "group"; None: each text is a unit of its own.
+    """
     limit = min(max_length, int(getattr(tokenizer, "model_max_length", max_length)))
     encoded = tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"] if texts else []
     lengths = np.fromiter((len(ids) for ids in encoded), dtype=np.int64, count=len(encoded))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     flat = np.fromiter((token for ids in encoded for token in ids), dtype=np.int32, count=int(offsets[-1]))
     pad = tokenizer.pad_token_id
-    return TokenizedTexts(flat, offsets, np.asarray(labels, dtype=np.int64), 0 if pad is None else int(pad))
+    known = np.asarray(labels, dtype=np.int64)
+    return TokenizedTexts(flat, offsets, known, 0 if pad is None else int(pad), _numbered(groups, len(texts)))
+
+
+def _numbered(groups: Sequence[str] | None, texts: int) -> NDArray[np.int64] | None:
+    """Persons by number, in the order in which they come.
+
+    Raises:
+        HanseError: a text has no person; it would be protected as if it were somebody's only one (PRIVACY P2).
+    """
+    if groups is None:
+        return None
+    if len(groups) != texts or not all(groups):
+        raise HanseError("texts and persons do not match: every text needs the id of its person")
+    numbers: dict[str, int] = {}
+    return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64, texts)
+
+
+def unit_batches(texts: TokenizedTexts, units: NDArray[np.int64], size: int) -> Iterator[Batch]:
+    """Yield the texts of ``units`` in physical batches of whole persons, as :func:`batches` does single texts.
+
+    A batch holds at most ``size`` texts, or one person who has more. Persons come by their longest text.
+    """
+    if texts.persons is None:
+        yield from batches(texts, units, size)
+        return
+    indexes, lengths = texts.of_units(units), texts.lengths
+    borders = np.flatnonzero(np.diff(texts.persons[indexes])) + 1
+    held = [theirs for theirs in np.split(indexes, borders) if len(theirs)]
+    gathered: list[NDArray[np.int64]] = []
+    for theirs in sorted(held, key=lambda theirs: int(lengths[theirs].max())):
+        if gathered and sum(map(len, gathered)) + len(theirs) > size:
+            yield _padded(texts, np.concatenate(gathered))
+            gathered = []
+        gathered.append(theirs)
+    if gathered:
+        yield _padded(texts, np.concatenate(gathered))
 
 
 def batches(texts: TokenizedTexts, indexes: NDArray[np.int64], size: int) -> Iterator[Batch]:

@@ -51,12 +51,15 @@ class Row:
     domain: object = field(default="", repr=False)
     line: int | None = None
     """Physical line of the file where the row starts, where there is one."""
+    group: object = field(default="", repr=False)
 
     @classmethod
     def of(cls, number: int, cells: Sequence[object], line: int | None = None) -> Row:
         """Row from its cells in the order of ``Columns.wanted``."""
-        text, label, *domain = cells
-        return cls(number, text, label, domain[0] if domain else "", line)
+        text, label, *further = cells
+        # A single further cell is either of the two; the columns tell which, and nobody reads the other.
+        domain, group = (further[0], further[-1]) if further else ("", "")
+        return cls(number, text, label, domain, line, group)
 
     @property
     def place(self) -> str:
@@ -147,11 +150,18 @@ def validate_rows(file: str, rows: Sequence[Row], expected: Expected, faults: Fa
                 f"not one of {', '.join(expected.labels)}",
                 reader.mend(row.label),
             )
-        domain = _domain(row.domain) if expected.columns.partition else ""
+        domain = _name(row.domain) if expected.columns.partition else ""
         if domain is None:
             faults.add(file, f"{row.place}: {expected.columns.partition} is empty", "name each row's partition")
-        if not problem and label is not None and domain is not None:
-            examples.append(Example(str(row.text), label, domain))
+        group = _name(row.group) if expected.columns.group else ""
+        if group is None:
+            faults.add(
+                file,
+                f"{row.place}: {expected.columns.group} names no person",
+                "give every row its person's id, in text or as a whole number, or remove the row",
+            )
+        if not problem and label is not None and domain is not None and group is not None:
+            examples.append(Example(str(row.text), label, domain, group))
     reader.refuse_mixture(file, faults)
     return tuple(examples)
 
@@ -236,18 +246,23 @@ def _text_problem(text: object, column: str) -> str:
         return f"{column} is no text but {type(text).__name__}"
     if not text.strip():
         return f"{column} is empty"
+    return f"{column} holds half a character (a lone surrogate)" if _half_a_character(text) else ""
+
+
+def _half_a_character(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return f"{column} holds half a character (a lone surrogate)"
-    return ""
+        return True
+    return False
 
 
-def _domain(value: object) -> str | None:
-    """Partition that a row belongs to, or None if it names none."""
+def _name(value: object) -> str | None:
+    """Name of the partition or person that a row belongs to, or None if it names none."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value).strip() or None
+    name = str(value).strip()
+    return None if _half_a_character(name) else name or None
 
 
 def class_counts(examples: Iterable[Example], labels: Sequence[str]) -> dict[str, int]:

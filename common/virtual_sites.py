@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from common.errors import BadInput
-from common.examples import Columns, Example
+from common.examples import Columns, Example, rows_of_units
 from common.partition import Partitioning, partition
 from common.sources import SourceReport, load_source
-from common.splits import Fractions, capped, split
+from common.splits import Fractions, capped, capped_units, split
 from common.study import Study
 
 __all__ = ["VirtualSite", "VirtualSites", "virtual_sites"]
@@ -25,8 +25,9 @@ class VirtualSite:
 
     name: str
     declared_size: int
-    """What its officer would declare: rows for training, rounded (P3: the true size is private)."""
+    """What its officer would declare: units for training, rounded (P3: the true size is private)."""
     examples: tuple[Example, ...] = field(repr=False)
+    """Its rows for training, under unit "group" at most ``privacy.rows_per_group`` of each person."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def virtual_sites(study: Study) -> VirtualSites:
 def _virtual_sites(study_json: str) -> VirtualSites:
     study = Study.from_json(study_json)
     data, seed = study.data, study.study.seed
-    columns = Columns(data.text_column, data.label_column, data.column if data.partition == "column" else "")
+    institution = data.column if data.partition == "column" else ""
+    columns = Columns(data.text_column, data.label_column, institution, study.privacy.group_column)
     dataset, report = load_source(data.source, study.task.labels, columns)
     parts = split(dataset, seed, Fractions(data.validation_fraction, data.test_fraction))
     for name, part in zip(parts._fields, parts, strict=True):
@@ -64,15 +66,17 @@ def _virtual_sites(study_json: str) -> VirtualSites:
     divided = partition(parts.train, Partitioning(data.partition, data.sites, seed, data.alpha))
     if unknown := [site.name for site in study.site if site.name not in divided]:
         raise BadInput(f"site: {unknown[0]} is not one of the sites {', '.join(list(divided)[:10])}")
-    sites = tuple(
-        VirtualSite(name, study.site_section(name).declared_size or _rounded(len(examples)), examples)
-        for name, examples in divided.items()
-    )
+    sites = tuple(_virtual_site(study, name, examples) for name, examples in divided.items())
     validation = capped(parts.validation, data.validation_rows, seed)
     return VirtualSites(sites, validation, parts.test, report)
 
 
-def _rounded(rows: int) -> int:
+def _virtual_site(study: Study, name: str, examples: tuple[Example, ...]) -> VirtualSite:
+    declared = study.site_section(name).declared_size or _rounded(len(rows_of_units(examples)))
+    return VirtualSite(name, declared, capped_units(examples, study.privacy.rows_per_group, study.study.seed))
+
+
+def _rounded(units: int) -> int:
     """Two leading digits of a count, rounded down; small counts stay as they are."""
-    unit: int = 10 ** max(0, len(str(rows)) - 2)
-    return rows // unit * unit
+    scale: int = 10 ** max(0, len(str(units)) - 2)
+    return units // scale * scale

@@ -8,6 +8,7 @@ alone, updates apart (PRIVACY P15).
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,6 +18,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import ValidationError
 
 from common.errors import BadInput, BudgetExceeded, HanseError, PolicyRefusal, RunFailed
+from common.privacy.ledger.details import Head
 from common.privacy.mechanism import Mechanism
 from common.privacy.mechanism import from_json as mechanism_from_json
 from common.privacy.mechanism import to_json as mechanism_to_json
@@ -47,6 +49,7 @@ DESCRIBE = "query"
 """Flower message type that asks a site who it is."""
 
 _NUMPY_MAGIC = b"\x93NUMPY"
+_RUN = re.compile(r"[0-9a-f]{32}")
 
 _REFUSALS: dict[str, type[HanseError]] = {
     error.__name__: error for error in (BadInput, BudgetExceeded, PolicyRefusal, RunFailed)
@@ -72,6 +75,8 @@ class RoundPlan:
     phase: Phase
     steps: int
     """Local steps to take."""
+    run: str
+    """Names this run of the study, for ledgers: 32 hexadecimal digits that the coordinator drew."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class SiteDescription:
     delta: float
     noise_multiplier: float
     """Calibrated to that budget over the planned steps; 0 with privacy off."""
+    order: int = 0
+    """Order of the Rényi filter that its budget is; 0 for a plan, which PLD judges."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,20 @@ class Update:
     """The trainable parameters after its local steps."""
     mechanism: Mechanism
     """What the round released."""
+    head: Head | None = None
+    """The site's ledger after the round, for the coordinator to witness (PRIVACY P8); None without a ledger."""
 
 
 def pack_plan(plan: RoundPlan, weights: Weights) -> RecordDict:
     """A round's plan and the global weights, as Flower sends them; pack once, send to every site."""
     config = ConfigRecord(
-        {"study": plan.study.to_json(), "round": plan.round, "phase": plan.phase.value, "steps": plan.steps}
+        {
+            "study": plan.study.to_json(),
+            "run": plan.run,
+            "round": plan.round,
+            "phase": plan.phase.value,
+            "steps": plan.steps,
+        }
     )
     return RecordDict({"plan": config, "weights": _pack_weights(weights)})
 
@@ -120,6 +135,7 @@ def unpack_plan(content: RecordDict) -> tuple[RoundPlan, Weights]:
         round=_whole(config, "round"),
         phase=_phase(config),
         steps=_whole(config, "steps"),
+        run=_run(config),
     )
     return plan, _unpack_weights(content)
 
@@ -140,6 +156,7 @@ def unpack_description(content: RecordDict) -> SiteDescription:
         epsilon=_number(config, "epsilon"),
         delta=_number(config, "delta"),
         noise_multiplier=_number(config, "noise_multiplier"),
+        order=_whole(config, "order", least=0),
     )
 
 
@@ -152,6 +169,9 @@ def pack_update(update: Update) -> RecordDict:
             "mechanism": json.dumps(mechanism_to_json(update.mechanism), sort_keys=True),
         }
     )
+    if update.head is not None:
+        config["head_sequence"] = update.head.sequence
+        config["head_hash"] = update.head.hash
     return RecordDict({"update": config, "weights": _pack_weights(update.weights)})
 
 
@@ -173,7 +193,7 @@ def unpack_update(content: RecordDict, expected: Weights) -> Update:
     for name, value in weights.items():
         if value.shape != expected[name].shape:
             raise BadInput(f"update: {name} has shape {value.shape}, expected {expected[name].shape}")
-    return Update(str(config.get("site")), _whole(config, "round"), weights, mechanism)
+    return Update(str(config.get("site")), _whole(config, "round"), weights, mechanism, _head(config))
 
 
 def pack_refusal(error: HanseError) -> RecordDict:
@@ -238,6 +258,22 @@ def _phase(config: ConfigRecord) -> Phase:
         return Phase(str(config.get("phase")))
     except ValueError as error:
         raise BadInput(f"plan: phase {config.get('phase')!r} is not one of {[p.value for p in Phase]}") from error
+
+
+def _run(config: ConfigRecord) -> str:
+    value = config.get("run")
+    if not isinstance(value, str) or not _RUN.fullmatch(value):
+        raise BadInput(f"plan: run = {str(value)[:40]!r}: must be 32 lower-case hexadecimal digits")
+    return value
+
+
+def _head(config: ConfigRecord) -> Head | None:
+    if "head_hash" not in config:
+        return None
+    try:
+        return Head(sequence=_whole(config, "head_sequence", least=0), hash=str(config["head_hash"]))
+    except ValidationError as error:
+        raise BadInput("update: head_hash: must be 64 lower-case hexadecimal digits") from error
 
 
 def _whole(config: ConfigRecord, key: str, least: int = 1) -> int:

@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from common.errors import HanseError
-from deploy.commands import assets, cleanup, doctor, evaluate, predict, simulate, study
+from deploy.commands import (
+    assets,
+    audit,
+    budget,
+    cleanup,
+    doctor,
+    evaluate,
+    ledger,
+    policy,
+    predict,
+    preflight,
+    privacy,
+    simulate,
+    study,
+)
 
 __all__ = ["app", "main"]
 
@@ -33,7 +47,13 @@ app.command("simulate")(simulate.simulate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(study.app, name="study")
+app.add_typer(policy.app, name="policy")
+app.add_typer(ledger.app, name="ledger")
+app.command("budget")(budget.budget)
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(assets.app, name="assets")
+app.add_typer(audit.app, name="audit")
+app.command("preflight")(preflight.preflight)
 app.command("doctor")(doctor.doctor)
 app.command("cleanup")(cleanup.cleanup)
 

@@ -42,6 +42,9 @@ sites = 4
 
 [privacy]
 unit = "example"           # one row is protected; a person with several rows is protected less
+# unit = "group"           # all rows of a person are protected together; sizes and batches count persons
+# group_column = "person"  # with unit = "group": the column that names each row's person
+# rows_per_group = 8       # with unit = "group": at most so many rows of a person train
 epsilon = 8.0              # per institution, over the whole study
 delta = "auto"             # (declared size)^-1.1, at most 1e-5
 max_grad_norm = 1.0

@@ -9,9 +9,10 @@ from rich.table import Table
 
 from common.base_model import resolve_base
 from common.model import build_classifier
-from common.privacy.accounting import epsilon_after, noise_multiplier_for
+from common.privacy.accounting import epsilon_after
 from common.schedule import planned_steps, schedule
 from common.study import Study
+from common.study_mechanism import calibrated_noise_multiplier, central_noise_multiplier, sample_rate
 from common.virtual_sites import virtual_sites
 from common.weights import bytes_of
 from common.wire import Phase
@@ -125,10 +126,14 @@ def print_forecast(found: Forecast) -> None:
 
 
 def _site(study: Study, name: str, declared_size: int) -> SiteForecast:
-    delta, rate = study.delta_of(declared_size), study.privacy.batch_size / declared_size
+    delta, rate = study.delta_of(declared_size), sample_rate(study, declared_size)
     if not study.privacy.enabled:
         return SiteForecast(name, declared_size, rate, 0.0, delta, ())
-    noise = noise_multiplier_for(study.epsilon_of(name), delta, [(rate, planned_steps(study))])
+    if study.privacy.unit == "institution":
+        noise, delta, rate = central_noise_multiplier(study), study.delta_of(study.data.sites), 1.0
+        curve = epsilon_after(rate, noise, range(1, len(schedule(study)) + 1), delta)
+        return SiteForecast(name, declared_size, rate, noise, delta, tuple(curve))
+    noise = calibrated_noise_multiplier(study, name, declared_size)
     totals, steps = [], 0
     for planned in schedule(study):
         steps += planned.steps

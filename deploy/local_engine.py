@@ -28,7 +28,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.virtual import WORKER_VARIABLE
+from common.environment import PASSED_ON, THREADS_VARIABLE, WORKER_VARIABLE
 from common.errors import RunFailed
 
 __all__ = ["SUPERLINK_NODE", "LocalGrid"]
@@ -189,22 +189,30 @@ def _start_method(client_app: str) -> BaseContext:
 
 def _start(context: BaseContext, client_app: str, threads: int, index: int) -> _Worker:
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, client_app, threads, index), daemon=True)  # type: ignore[attr-defined]
+    process = context.Process(target=_work, args=(theirs, client_app, _settings(threads, index)), daemon=True)  # type: ignore[attr-defined]
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _work(pipe: Connection, client_app: str, threads: int, index: int) -> None:
+def _settings(threads: int, index: int) -> dict[str, str]:
+    """Hanse's environment variables for a worker; a server of forks keeps those of its own start."""
+    inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return inherited | {WORKER_VARIABLE: str(index), THREADS_VARIABLE: str(threads)}
+
+
+def _work(pipe: Connection, client_app: str, settings: dict[str, str]) -> None:
     """Answer messages until the pipe closes. Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ[WORKER_VARIABLE] = str(index)
+    for name in PASSED_ON:
+        os.environ.pop(name, None)
+    os.environ.update(settings)
     threading.Thread(target=_end_with_coordinator, daemon=True).start()
     from importlib import import_module
 
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(int(settings[THREADS_VARIABLE]))
     app = import_module(client_app).app
     with contextlib.suppress(EOFError, OSError):
         while True:

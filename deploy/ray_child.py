@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
+from common.environment import PASSED_ON, THREADS_VARIABLE
 from common.errors import BadInput, RunFailed
 
 __all__ = ["QUIET_FLOWER", "RayShare"]
@@ -148,7 +149,8 @@ def _start_ray(bundle: str, share: RayShare, work: Path) -> None:
     """Join the cluster that RAY_ADDRESS names, or start Ray on this machine alone; both get the bundle."""
     import ray
 
-    variables = QUIET_FLOWER | dict.fromkeys(("HANSE_THREADS", "OMP_NUM_THREADS"), str(share.threads))
+    variables = QUIET_FLOWER | dict.fromkeys((THREADS_VARIABLE, "OMP_NUM_THREADS"), str(share.threads))
+    variables |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     own: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         workers = share.workers

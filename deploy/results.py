@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import RunFailed
+from common.privacy.spending import Claim
 from deploy.console import wide_console
 
 __all__ = ["classes_table", "evaluation_table", "print_result", "read_result"]
@@ -24,18 +26,19 @@ def read_result(directory: Path) -> dict[str, Any]:
     return result
 
 
-def print_result(result: dict[str, Any], directory: str, as_json: bool) -> None:
-    """Print a run's result."""
+def print_result(result: dict[str, Any], directory: str, as_json: bool, claims: Mapping[str, Claim]) -> None:
+    """Print a run's result; ``claims`` are the sites' claims over every run in their ledgers."""
     if as_json:
-        print(json.dumps({**result, "directory": directory}, indent=2, sort_keys=True))
+        told = {site: {"epsilon": each.epsilon, "delta": each.delta} for site, each in claims.items()}
+        print(json.dumps({**result, "directory": directory, "claims": told}, indent=2, sort_keys=True))
         return
     console = wide_console()
     console.print()
-    console.print(_sites_table(result))
+    console.print(_sites_table(result, claims))
     console.print(evaluation_table(result["test"], f"Test set, round {result['best_round']}"))
     console.print(result["privacy"]["statement"])
-    if result["private"]:
-        console.print("In this version no ledger was kept.")
+    if claims:
+        console.print("Each site's signed ledger lies in sites/ of the run directory; see: hanse ledger verify")
     console.print(f"Run directory: {directory}", markup=False)
 
 
@@ -73,19 +76,20 @@ def classes_table(evaluation: dict[str, Any], labels: list[str]) -> Table:
     return table
 
 
-def _sites_table(result: dict[str, Any]) -> Table:
+def _sites_table(result: dict[str, Any], claims: Mapping[str, Claim]) -> Table:
     table = Table(title="Sites", title_justify="left")
     table.add_column("site")
-    for column in ("declared size", "rounds", "epsilon", "of budget", "delta", "noise multiplier"):
+    for column in ("declared size", "rounds", "epsilon", "of budget", "delta", "noise multiplier", "all runs"):
         table.add_column(column, justify="right")
     for site in result["sites"]:
-        private = ("none", "", "", "")
+        private = ("none", "", "", "", "")
         if result["private"]:
             private = (
                 f"{site['epsilon']:.3f}",
                 f"{site['epsilon_budget']:g}",
                 f"{site['delta']:.1e}",
                 f"{site['noise_multiplier']:.4f}",
+                f"{claims[site['name']].epsilon:g}" if site["name"] in claims else "",
             )
         table.add_row(site["name"], str(site["declared_size"]), str(site["rounds_replied"]), *private)
     return table

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import SITES_VARIABLE
 from common.errors import BadInput
+from common.files import write_json
+from common.privacy.spending import Claim
 from common.study import Study
 from deploy.ray_child import QUIET_FLOWER, RayShare
 
-__all__ = ["SimulationResources", "resources_for", "simulate"]
+__all__ = ["SimulationResources", "keep_sites_folder", "resources_for", "simulate"]
+
+_SITES_FILE = "sites.json"
 
 
 @dataclass(frozen=True)
@@ -45,17 +53,51 @@ def resources_for(study: Study) -> SimulationResources:
     return SimulationResources(workers, max(1, cores // workers))
 
 
-def simulate(study: Study, directory: Path, resume: bool = False) -> None:
+def keep_sites_folder(directory: Path, sites: Path | None) -> None:
+    """Note in a new run's directory where its virtual sites' folders lie, if not in the usual place.
+
+    Raises:
+        BadInput: ``sites`` is no folder.
+    """
+    if sites is None:
+        return
+    if not sites.is_dir():
+        raise BadInput(f"--sites {sites}: no such folder; make one folder a site there, each with a policy.toml")
+    write_json(directory / _SITES_FILE, {"folder": str(sites.resolve())})
+
+
+def simulate(study: Study, directory: Path, resume: bool = False) -> dict[str, Claim]:
     """Run the study into ``directory``; its files are complete when this returns.
+
+    Returns:
+        Each site's claim over every run in its ledger; none where no ledger was kept.
 
     Raises:
         HanseError: what the server or a site raised.
     """
+    from deploy.site_ledgers import export_ledgers
+
     os.environ.update(QUIET_FLOWER)
-    if study.simulation.engine == "ray":
-        _simulate_on_ray(study, directory, resume)
-    else:
-        _simulate_locally(study, directory, resume)
+    with _sites_folder(directory):
+        if study.simulation.engine == "ray":
+            _simulate_on_ray(study, directory, resume)
+        else:
+            _simulate_locally(study, directory, resume)
+        return export_ledgers(study, directory)
+
+
+@contextmanager
+def _sites_folder(directory: Path) -> Iterator[None]:
+    """Within the context, the virtual sites' folders are those that the run began with."""
+    before = os.environ.get(SITES_VARIABLE)
+    if (directory / _SITES_FILE).is_file():
+        os.environ[SITES_VARIABLE] = json.loads((directory / _SITES_FILE).read_text(encoding="utf-8"))["folder"]
+    try:
+        yield
+    finally:
+        os.environ.pop(SITES_VARIABLE, None)
+        if before is not None:
+            os.environ[SITES_VARIABLE] = before
 
 
 def _simulate_locally(study: Study, directory: Path, resume: bool) -> None:

@@ -32,8 +32,8 @@ class Reply:
     """Since the question was sent."""
 
 
-def connected_sites(grid: Grid, study: Study) -> dict[int, SiteDescription]:
-    """Wait for the study's sites and ask each who it is; node ids in the order of the partitions.
+def connected_sites(grid: Grid, study: Study, run: str) -> dict[int, SiteDescription]:
+    """Wait for the study's sites and ask each who it is and whether it agrees; ids in the order of the partitions.
 
     Raises:
         RunFailed: not all sites came, or one did not answer.
@@ -41,7 +41,7 @@ def connected_sites(grid: Grid, study: Study) -> dict[int, SiteDescription]:
     """
     nodes = _wait_for_nodes(grid, study.data.sites)
     first = schedule(study)[0]
-    content = pack_plan(RoundPlan(study, 1, first.phase, first.steps), {})
+    content = pack_plan(RoundPlan(study, 1, first.phase, first.steps, run), {})
     described: dict[int, SiteDescription] = {}
     for reply in replies(grid, DESCRIBE, content, nodes, _DESCRIPTION_SECONDS):
         if reply.error:

@@ -8,8 +8,9 @@ from typing import Any
 
 from common.base_model import resolve_base
 from common.evaluation import Evaluation
-from common.schedule import planned_steps
+from common.schedule import planned_steps, schedule
 from common.study import Study
+from common.study_mechanism import central_noise_multiplier, sample_rate
 from common.wire import SiteDescription
 from server.checkpoint import Checkpoint
 from server.records import RoundRecord
@@ -22,8 +23,28 @@ _NOISE = (
     "Gaussian noise and Poisson sampling from an AES-256 keystream keyed by the operating system; noised sums "
     "rounded to a power-of-two grid against floating-point attacks."
 )
+_STATEMENTS = {
+    "example": (
+        "Each site's epsilon is for adding or removing one example (one row) of its training data, "
+        "over this whole run alone. A person with several rows is protected less."
+    ),
+    "group": (
+        "Each site's epsilon is for adding or removing all rows of one person at that site, over this whole run "
+        "alone. For a person with rows at several sites, the sites' epsilons and deltas add up."
+    ),
+    "institution": (
+        "Epsilon is for adding or removing one whole institution, over this whole run alone, against everyone "
+        "but the coordinator, which receives the updates without noise and adds it to their sum."
+    ),
+}
+_SAMPLING = "Poisson, each unit independently in each step"
+_TRUSTED = (
+    "the coordinator: it saw every update; figures by site, contribution scores and the witness file stay with it"
+)
 _NOT_COVERED = (
-    "no ledger was kept: nothing binds this run's budget to another run on the same data",
+    "the ledgers prove that their history is unaltered, complete against the witnessed heads, and within policy, "
+    "not that the recorded mechanism is what ran",
+    "other runs on the same rows: what they add up to is in each site's ledger (hanse budget)",
     "how long a site takes to answer may depend on its batches",
     "settings tuned on the sites' data cost budget that this run does not count",
 )
@@ -45,7 +66,7 @@ def study_result(
         "seed": study.study.seed,
         "private": study.privacy.enabled,
         "privacy": _privacy(study),
-        "ledger": None,
+        "ledger": _ledger(coordinator),
         "sites": [_site(study, site, records) for site in coordinator.sites.values()],
         "rounds": len(records),
         "rounds_consumed": list(state.consumed),
@@ -65,20 +86,26 @@ def study_result(
     }
 
 
+def _ledger(coordinator: Coordinator) -> dict[str, Any] | None:
+    """The newest head of each site's ledger, as witnessed; None where no ledger was kept."""
+    heads = coordinator.directory.witnessed()
+    if not heads:
+        return None
+    return {"run": coordinator.run, "heads": {site: head.model_dump() for site, head in heads.items()}}
+
+
 def _privacy(study: Study) -> dict[str, Any]:
     if not study.privacy.enabled:
         return {"statement": "This run was NOT private: no clipping, no noise. For comparison only."}
+    central = study.privacy.unit == "institution"
     return {
-        "statement": (
-            "Each site's epsilon is for adding or removing one example (one row) of its training data, "
-            "over this whole run alone. A person with several rows is protected less."
-        ),
+        "statement": _STATEMENTS[study.privacy.unit],
         "unit": study.privacy.unit,
         "adjacency": "add or remove one unit",
-        "sampling": "Poisson, each unit independently in each step",
-        "accountant": "PLD",
+        "sampling": "none: every institution in every round" if central else _SAMPLING,
+        "accountant": "PLD; RDP at one order where a site's budget is a filter",
         "noise": _NOISE,
-        "not_covered": list(_NOT_COVERED),
+        "not_covered": [*_NOT_COVERED, *([_TRUSTED] if central else [])],
     }
 
 
@@ -95,12 +122,25 @@ def _site(study: Study, site: SiteDescription, records: list[RoundRecord]) -> di
         facts |= {
             "epsilon": mine[-1].epsilon if mine else 0.0,
             "epsilon_budget": site.epsilon,
-            "delta": site.delta,
-            "noise_multiplier": site.noise_multiplier,
-            "sample_rate": study.privacy.batch_size / site.declared_size,
-            "steps": planned_steps(study),
+            **_mechanism_facts(study, site),
         }
     return facts
+
+
+def _mechanism_facts(study: Study, site: SiteDescription) -> dict[str, Any]:
+    if study.privacy.unit == "institution":
+        return {
+            "delta": study.delta_of(study.data.sites),
+            "noise_multiplier": central_noise_multiplier(study),
+            "sample_rate": 1.0,
+            "steps": len(schedule(study)),
+        }
+    return {
+        "delta": site.delta,
+        "noise_multiplier": site.noise_multiplier,
+        "sample_rate": sample_rate(study, site.declared_size),
+        "steps": planned_steps(study),
+    }
 
 
 def _version(package: str) -> str | None:

@@ -11,11 +11,15 @@ from flwr.serverapp import Grid
 from common.errors import BadInput, HanseError, RunFailed
 from common.evaluation import Evaluation
 from common.model import Classifier
+from common.privacy.ledger.details import Head
+from common.privacy.randomness import SystemRandomness
 from common.schedule import PlannedRound
 from common.study import Study
+from common.study_mechanism import central_noise_multiplier
 from common.weights import Weights, bytes_of
-from common.wire import TRAIN, Phase, RoundPlan, SiteDescription, pack_plan, unpack_update
-from server.aggregation import accumulator_for
+from common.wire import TRAIN, Phase, RoundPlan, SiteDescription, Update, pack_plan, unpack_update
+from server.aggregation import Accumulator, accumulator_for
+from server.central_privacy import PrivateMean
 from server.checkpoint import Checkpoint
 from server.messaging import Reply, replies
 from server.optimizer import ServerState, server_step
@@ -38,6 +42,8 @@ class Coordinator:
     classifier: Classifier
     validation: PublicSet
     directory: RunDirectory
+    run: str
+    """Names the run in the sites' ledgers."""
 
 
 def run_round(
@@ -103,20 +109,25 @@ def _combined_change(
 ) -> tuple[Weights, tuple[SiteRound, ...]]:
     study, sites = coordinator.study, coordinator.sites
     total = sum(site.weight for site in sites.values())
-    accumulator = accumulator_for(study.federation, start)
-    content = pack_plan(RoundPlan(study, planned.number, planned.phase, planned.steps), start)
+    accumulator = _accumulator(study, start, [site.weight / total for site in sites.values()])
+    content = pack_plan(RoundPlan(study, planned.number, planned.phase, planned.steps, coordinator.run), start)
     refusals: list[HanseError] = []
     rounds: dict[int, SiteRound] = {}
+    heads: dict[str, Head] = {}
     for reply in replies(coordinator.grid, TRAIN, content, list(sites), study.federation.round_timeout_seconds):
         site = sites[reply.node]
         reason = ""
         try:
-            accumulator.add(_checked_weights(reply, site, study, planned, start), site.weight / total)
+            update = _checked_update(reply, site, study, planned, start)
+            if update.head is not None:
+                heads[site.name] = update.head
+            accumulator.add(update.weights, site.weight / total)
         except HanseError as error:
             refusals.append(error)
             reason = str(error)
         rounds[reply.node] = _site_round(study, site, planned, reply.seconds, reason)
         coordinator.directory.event("site-replied", round=planned.number, site=site.name, reason=reason)
+    coordinator.directory.witness(planned.number, heads)
     missing = f"no reply within {study.federation.round_timeout}"
     records = tuple(
         rounds.get(node) or _site_round(study, site, planned, study.federation.round_timeout_seconds, missing)
@@ -133,9 +144,16 @@ def _combined_change(
     return accumulator.change(), records
 
 
-def _checked_weights(
+def _accumulator(study: Study, start: Weights, shares: list[float]) -> Accumulator:
+    if study.privacy.enabled and study.privacy.unit == "institution":
+        noise = central_noise_multiplier(study)
+        return PrivateMean(start, study.privacy.max_grad_norm, noise, shares, SystemRandomness())
+    return accumulator_for(study.federation, start)
+
+
+def _checked_update(
     reply: Reply, site: SiteDescription, study: Study, planned: PlannedRound, start: Weights
-) -> Weights:
+) -> Update:
     if reply.error:
         raise reply.error
     assert reply.content is not None
@@ -145,7 +163,7 @@ def _checked_weights(
     expected = planned_mechanism(study, site, planned.steps)
     if update.mechanism != expected:
         raise BadInput(f"update: reports {update.mechanism}, the plan says {expected}")
-    return update.weights
+    return update
 
 
 def _site_round(

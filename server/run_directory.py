@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import BadInput
 from common.files import append_line, write_json, write_text
+from common.privacy.ledger.details import Head
 from server.records import RoundRecord
 
 __all__ = ["RunDirectory"]
@@ -17,8 +21,9 @@ __all__ = ["RunDirectory"]
 class RunDirectory:
     """Names and writes the files of one run.
 
-    ``study.toml`` (resolved), ``rounds.jsonl``, ``result.json``, ``model/``, ``checkpoints/``, and
-    ``events.jsonl``, which grows as things happen so that whoever watches can follow it.
+    ``study.toml`` (resolved), ``rounds.jsonl``, ``result.json``, ``model/``, ``checkpoints/``, ``run.json``
+    (the run's identifier), ``witness.jsonl`` (the sites' ledger heads after each round), and ``events.jsonl``,
+    which grows as things happen so that whoever watches can follow it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,11 +35,34 @@ class RunDirectory:
         self._rounds = path / "rounds.jsonl"
         self._events = path / "events.jsonl"
         self._started = path / "checkpoints" / "started.json"
+        self._run = path / "run.json"
+        self._witness = path / "witness.jsonl"
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Tell whoever follows the run that something happened; public facts only."""
         append_line(self._events, {"event": kind, "time": round(time.time(), 3), **facts}, durable=False)
+
+    def run_identifier(self) -> str:
+        """What names this run in the sites' ledgers; drawn once, kept when the run is resumed."""
+        if not self._run.exists():
+            write_json(self._run, {"run": secrets.token_hex(16)})
+        return str(json.loads(self._run.read_text(encoding="utf-8"))["run"])
+
+    def witness(self, round_number: int, heads: Mapping[str, Head]) -> None:
+        """Append the ledger heads that came with a round's updates, by site, on disk when this returns (P8)."""
+        if heads:
+            seen = {site: head.model_dump() for site, head in heads.items()}
+            append_line(self._witness, {"round": round_number, "heads": seen})
+
+    def witnessed(self) -> dict[str, Head]:
+        """The newest head of each site; a line cut short by a crash at the end is left out."""
+        newest: dict[str, Head] = {}
+        if self._witness.exists():
+            for line in self._witness.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    newest |= {site: Head(**head) for site, head in json.loads(line)["heads"].items()}
+        return newest
 
     def add_round(self, record: RoundRecord) -> None:
         """Append a finished round to ``rounds.jsonl``, on disk when this returns."""

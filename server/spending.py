@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from common.privacy.accounting import epsilon_after
-from common.privacy.mechanism import Mechanism, NotPrivate, SampledGaussian
+from common.privacy.accounting import epsilon_after, rdp_at_order
+from common.privacy.mechanism import Mechanism, SampledGaussian
+from common.privacy.spending import filter_reading
 from common.schedule import schedule
 from common.study import Study
+from common.study_mechanism import central_noise_multiplier, round_mechanism, sample_rate
 from common.wire import SiteDescription
 
 __all__ = ["planned_mechanism", "spent_epsilon"]
@@ -15,18 +17,25 @@ __all__ = ["planned_mechanism", "spent_epsilon"]
 
 def planned_mechanism(study: Study, site: SiteDescription, steps: int) -> Mechanism:
     """What ``steps`` local steps release at a site, by the plan and its declared facts."""
-    if not study.privacy.enabled:
-        return NotPrivate("privacy.enabled = false")
-    return SampledGaussian(study.privacy.batch_size / site.declared_size, site.noise_multiplier, steps)
+    return round_mechanism(study, site.declared_size, site.noise_multiplier, steps)
 
 
 def spent_epsilon(study: Study, site: SiteDescription, round_number: int) -> float | None:
-    """Epsilon of a site after a round, every round up to it counted in full; None without privacy."""
+    """Epsilon of a site after a round, every round up to it counted in full; None without privacy.
+
+    By PLD; for a site whose budget is a filter, a reading at its order and no claim (PRIVACY P6).
+    """
     if not study.privacy.enabled:
         return None
-    rate = study.privacy.batch_size / site.declared_size
+    if study.privacy.unit == "institution":
+        noise, delta = central_noise_multiplier(study), study.delta_of(study.data.sites)
+        return _curve(1.0, noise, tuple(range(1, len(schedule(study)) + 1)), delta)[round_number - 1]
+    rate = sample_rate(study, site.declared_size)
     steps_by_round = _steps_by_round(study.to_json())
-    spent = _curve(rate, site.noise_multiplier, steps_by_round, site.delta)
+    if site.order:
+        spent = _readings(rate, site.noise_multiplier, steps_by_round, site.delta, site.order)
+    else:
+        spent = _curve(rate, site.noise_multiplier, steps_by_round, site.delta)
     return spent[round_number - 1]
 
 
@@ -42,3 +51,11 @@ def _steps_by_round(study_json: str) -> tuple[int, ...]:
 @lru_cache(maxsize=10_000)
 def _curve(rate: float, noise_multiplier: float, steps: tuple[int, ...], delta: float) -> tuple[float, ...]:
     return tuple(epsilon_after(rate, noise_multiplier, list(steps), delta))
+
+
+@lru_cache(maxsize=10_000)
+def _readings(
+    rate: float, noise_multiplier: float, steps: tuple[int, ...], delta: float, order: int
+) -> tuple[float, ...]:
+    charged = (rdp_at_order(SampledGaussian(rate, noise_multiplier, taken), order) for taken in steps)
+    return tuple(filter_reading(each, order, delta) for each in charged)

@@ -41,13 +41,15 @@ def run_study(study: Study, grid: Grid, directory: RunDirectory, resume: bool = 
     classifier = build_classifier(study).place(choose_device(study.training.device))
     state = _starting_state(study, classifier, directory, resume)
     directory.event("connecting", sites=study.data.sites, rounds=len(schedule(study)))
+    run = directory.run_identifier()
     coordinator = Coordinator(
         study=study,
         grid=grid,
-        sites=connected_sites(grid, study),
+        sites=connected_sites(grid, study, run),
         classifier=classifier,
         validation=PublicSet(study, public.validation),
         directory=directory,
+        run=run,
     )
     directory.event("connected", sites=[site.name for site in coordinator.sites.values()])
     records = [record for record in directory.rounds() if record.round <= state.round] if resume else []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,17 @@ import pytest
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
+# No test's virtual site opens a ledger in the user's own folder.
+os.environ["HANSE_STATE"] = tempfile.mkdtemp(prefix="hanse-state-")
+
 from common.study import Study
 from tests.tiny import tiny_study_text, write_tiny_base, write_tiny_data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_folder() -> Iterator[None]:
+    yield
+    shutil.rmtree(os.environ["HANSE_STATE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from common.privacy.granting import (
     RoundRequest,
     StudyUse,
     budget_for_round,
-    budget_for_study,
     budget_named,
+    budget_to_admit,
     figures,
     first_try,
     held_study,
@@ -124,6 +124,20 @@ class PrivacyBudget:
         """The ledger's own head, for coordinators to witness."""
         return self._ledger.head()
 
+    def check_study(self, use: StudyUse, mechanism: Mechanism) -> int:
+        """The place of the budget that would hold a whole study; charges nothing. Raises as :meth:`reserve`."""
+
+        def decide(page: Page) -> int:
+            return budget_to_admit(page.history, self._dataset, use, mechanism).sequence
+
+        self._price_before_the_lock(mechanism)
+        return self._answer(use, None, mechanism, decide)
+
+    def holds(self, use: StudyUse) -> bool:
+        """Whether the run was admitted before."""
+        with self._ledger.reading() as history:
+            return held_study(history, self._dataset, use) is not None
+
     def admit_study(self, use: StudyUse, mechanism: Mechanism) -> int:
         """Admit a whole study before its first round; returns the place of the budget that holds it.
 
@@ -134,13 +148,8 @@ class PrivacyBudget:
         """
 
         def decide(page: Page) -> int:
-            if (known := held_study(page.history, self._dataset, use)) is not None:
-                plan = known.study_plan
-                if plan and not (covers(plan.mechanism, mechanism) and covers(mechanism, plan.mechanism)):
-                    raise Refusal("replay", PolicyRefusal(f"run {use.run}: was admitted with another mechanism"))
-                return known.sequence
-            budget = budget_for_study(page.history, self._dataset, use, mechanism)
-            if budget.terms.kind == "plan":
+            budget = budget_to_admit(page.history, self._dataset, use, mechanism)
+            if budget.terms.kind == "plan" and held_study(page.history, self._dataset, use) is None:
                 details = Reserved(budget=budget.sequence, plan=None, coordinator=use.coordinator, retry_of=None)
                 page.append(self._draft(use, None, mechanism, details), self._seal)
             return budget.sequence

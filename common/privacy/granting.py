@@ -20,6 +20,7 @@ __all__ = [
     "budget_for_round",
     "budget_for_study",
     "budget_named",
+    "budget_to_admit",
     "figures",
     "first_try",
     "held_study",
@@ -81,6 +82,17 @@ def budget_for_study(history: History, dataset: str, use: StudyUse, mechanism: M
         if _takes_study(budget) and fits(budget, mechanism):
             return budget
     raise _exceeded(candidates, mechanism)
+
+
+def budget_to_admit(history: History, dataset: str, use: StudyUse, mechanism: Mechanism) -> Budget:
+    """The budget that holds the run already, with just this mechanism, or else would hold the study."""
+    known = held_study(history, dataset, use)
+    if known is None:
+        return budget_for_study(history, dataset, use, mechanism)
+    plan = known.study_plan
+    if plan and not (covers(plan.mechanism, mechanism) and covers(mechanism, plan.mechanism)):
+        raise _policy("replay", f"run {use.run}: was admitted with another mechanism")
+    return known
 
 
 def budget_for_round(history: History, dataset: str, use: StudyUse, mechanism: Mechanism) -> Budget:

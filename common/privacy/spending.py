@@ -18,7 +18,18 @@ from common.privacy.ledger.history import Budget, History
 from common.privacy.mechanism import Composition, Mechanism
 from common.privacy.terms import BudgetKind, BudgetTerms, cap
 
-__all__ = ["Claim", "Spending", "claim", "fits", "gauge", "overspent", "price", "spending", "spending_of"]
+__all__ = [
+    "Claim",
+    "Spending",
+    "claim",
+    "filter_reading",
+    "fits",
+    "gauge",
+    "overspent",
+    "price",
+    "spending",
+    "spending_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +106,14 @@ def gauge(terms: BudgetTerms, charged: float) -> float:
     The conversion at order a is epsilon = rho + ln(1 - 1/a) - ln(delta a) / (a - 1) (Canonne, Kamath, Steinke
     2020, Proposition 12).
     """
-    order = terms.order
-    if order is None or charged in (0.0, math.inf):
+    return charged if terms.order is None else filter_reading(charged, terms.order, terms.delta)
+
+
+def filter_reading(charged: float, order: int, delta: float) -> float:
+    """Epsilon of a Rényi divergence ``charged`` at ``order``, by the conversion of :func:`gauge`."""
+    if charged in (0.0, math.inf):
         return charged
-    return max(0.0, charged + math.log1p(-1 / order) - math.log(terms.delta * order) / (order - 1))
+    return max(0.0, charged + math.log1p(-1 / order) - math.log(delta * order) / (order - 1))
 
 
 def claim(history: History, dataset: str) -> Claim:

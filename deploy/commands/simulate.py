@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import BadInput
+from common.errors import BadInput, BudgetExceeded, PolicyRefusal
 from common.study import Study
 
 __all__ = ["simulate"]
@@ -26,34 +26,40 @@ def simulate(
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME-TIME.")] = None,
     engine: Annotated[str | None, typer.Option(help="local or ray; overrides [simulation] engine.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the interrupted run in this directory.")] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="Folder with one folder a site: its policy.toml is obeyed, its ledger kept there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run a study over simulated institutions: rounds, scores, each site's epsilon, and the trained model."""
     overrides = [*(override or []), *([f"simulation.engine={engine}"] if engine else [])]
     from deploy.default_study import load_study
+    from deploy.simulation import keep_sites_folder
 
     if resume:
-        if study or override or out:
-            raise BadInput("--resume continues a run as it was begun; leave out STUDY, --set and --out")
+        if study or override or out or sites:
+            raise BadInput("--resume continues a run as it was begun; leave out STUDY, --set, --out and --sites")
         parsed, directory = _resumed(resume, overrides), resume.resolve()
     else:
         parsed = load_study(study, overrides)
         directory = _new_directory(out, parsed)
+        keep_sites_folder(directory, sites)
     from deploy.progress import follow
     from deploy.results import print_result, read_result
     from deploy.simulation import simulate as run
 
     try:
         with follow(directory, parsed, quiet=as_json):
-            run(parsed, directory, resume=resume is not None)
-    except BadInput:
+            claims = run(parsed, directory, resume=resume is not None)
+    except (BadInput, PolicyRefusal, BudgetExceeded):
         _discard_unless_begun(directory)
         raise
     except KeyboardInterrupt:
         if not as_json:
             typer.echo(f"Interrupted. Continue with: hanse simulate --resume {_shown(directory)}", err=True)
         raise
-    print_result(read_result(directory), _shown(directory), as_json)
+    print_result(read_result(directory), _shown(directory), as_json, claims)
 
 
 def _discard_unless_begun(directory: Path) -> None:

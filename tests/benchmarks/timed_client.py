@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import client.site
+import client.trainer
 from client.app import app
 
 __all__ = ["app"]
@@ -33,6 +33,6 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # Features of the round's draws, then the steps themselves: this is all of a site's training.
-client.site.Site._head_trainee = _timed(client.site.Site._head_trainee)  # type: ignore[method-assign]
-client.site.train_privately = _timed(client.site.train_privately)
-client.site.train_without_privacy = _timed(client.site.train_without_privacy)
+client.trainer.LocalTrainer.head_trainee = _timed(client.trainer.LocalTrainer.head_trainee)  # type: ignore[method-assign]
+client.trainer.train_privately = _timed(client.trainer.train_privately)
+client.trainer.train_without_privacy = _timed(client.trainer.train_without_privacy)

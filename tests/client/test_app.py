@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -11,19 +12,21 @@ from flwr.supercore.task_identity import TaskIdentity
 from client import virtual
 from client.app import app
 from client.site import Site
+from common.environment import STATE_VARIABLE
 from common.errors import BadInput, HanseError, PolicyRefusal, RunFailed
 from common.model import build_classifier
 from common.study import Study
+from common.virtual_sites import virtual_sites
 from common.wire import (
     DESCRIBE,
     TRAIN,
-    Phase,
-    RoundPlan,
     pack_plan,
     raise_refusal,
     unpack_description,
     unpack_update,
 )
+from tests.client.samples import plan_of as round_of
+from tests.client.samples import weights_of
 
 
 @pytest.fixture(autouse=True)
@@ -51,22 +54,26 @@ def ask(kind: str, content: RecordDict, partition: int = 0) -> RecordDict:
     return reply.content
 
 
-def plan_of(study: Study, number: int = 1) -> RecordDict:
-    weights = build_classifier(study).weights()
-    return pack_plan(RoundPlan(study, number, Phase.TRAIN, 1), weights)
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+
+
+def plan_of(study: Study, number: int = 2) -> RecordDict:
+    return pack_plan(round_of(study, number), weights_of(study, number))
 
 
 def test_a_description(tiny_study: Study) -> None:
     content = ask(DESCRIBE, plan_of(tiny_study), partition=2)
     assert set(content) == {"description"}
-    assert unpack_description(content) == virtual.virtual_site(tiny_study, 2).describe()
+    assert unpack_description(content) == virtual.virtual_site(tiny_study, 2).describe(round_of(tiny_study))
 
 
 def test_an_update(tiny_study: Study) -> None:
     content = ask(TRAIN, plan_of(tiny_study, 3), partition=1)
     assert set(content) == {"update", "weights"}
     update = unpack_update(content, build_classifier(tiny_study).weights())
-    assert (update.site, update.round) == (virtual.virtual_site(tiny_study, 1).facts.name, 3)
+    assert (update.site, update.round) == (virtual_sites(tiny_study).sites[1].name, 3)
 
 
 @pytest.mark.parametrize("kind", [DESCRIBE, TRAIN])

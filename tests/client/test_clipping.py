@@ -175,6 +175,124 @@ class TestSensitivity:
         assert torch.equal(clipped_sum(torch.empty(0, ENTRIES)), torch.zeros(ENTRIES, dtype=torch.float64))
 
 
+def groups_of(sizes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Group and share in its mean of each row, for groups of these sizes."""
+    counts = torch.tensor(sizes, dtype=torch.int64)
+    units = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    return units, (1.0 / counts)[units]
+
+
+def grouped_sum(rows: torch.Tensor, sizes: list[int], max_grad_norm: float = 1.0) -> torch.Tensor:
+    """The clipped sum of groups of rows as float64 ``(ENTRIES,)``, without step and noise."""
+    noisy = clipper(max_grad_norm)
+    feed(noisy, rows)
+    noisy.accumulate(*groups_of(sizes))
+    assert all(parameter.grad_sample is None for parameter in noisy.params)
+    assert all(parameter.summed_grad.dtype == torch.float32 for parameter in noisy.params)
+    return torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
+
+
+sizes_of_groups = st.lists(st.integers(1, 8), max_size=7)
+
+
+class TestGroups:
+    """A person's rows are one unit: averaged, then clipped as one."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(sizes_of_groups, st.integers(0, 2**32 - 1), st.sampled_from(DTYPES), st.floats(-3, 3))
+    def test_p12_the_sum_is_that_of_clipped_means(
+        self, sizes: list[int], seed: int, dtype: torch.dtype, magnitude: float
+    ) -> None:
+        """Held against a loop over groups in float64."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = (torch.randn(sum(sizes), ENTRIES, generator=generator) * 10**magnitude).to(dtype)
+        wanted = torch.zeros(ENTRIES, dtype=torch.float64)
+        for own in torch.split(rows.double(), sizes):
+            mean = own.mean(dim=0)
+            wanted += mean * min(1.0, (1 - ROUNDING_MARGIN) / float(mean.norm()))
+        assert torch.allclose(grouped_sum(rows, sizes), wanted, rtol=1e-5, atol=1e-5)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        sizes_of_groups,
+        st.integers(1, 8),
+        st.integers(0, 2**32 - 1),
+        st.sampled_from(DTYPES),
+        st.sampled_from([1e-3, 1.0, 100.0]),
+    )
+    def test_p12_adding_one_group_of_any_size_moves_the_clipped_sum_by_at_most_c(
+        self, sizes: list[int], more: int, seed: int, dtype: torch.dtype, max_grad_norm: float
+    ) -> None:
+        pool = extreme_examples(dtype, 2000)
+        drawn = torch.randint(0, 2000, (sum(sizes) + more,), generator=torch.Generator().manual_seed(seed))
+        rows = pool[drawn]
+        moved = grouped_sum(rows, [*sizes, more], max_grad_norm)
+        moved -= grouped_sum(rows[: sum(sizes)], sizes, max_grad_norm)
+        assert torch.isfinite(moved).all()
+        assert float(moved.norm()) <= max_grad_norm
+
+    def test_p12_eight_rows_of_one_person_move_a_sum_of_rows_by_eight_c_and_one_of_persons_by_c(self) -> None:
+        """What the unit is about; the first line is the control, which shows that the test can tell."""
+        rows = torch.full((8, ENTRIES), 3.0)
+        assert float(clipped_sum(rows).norm()) == pytest.approx(8 * (1 - ROUNDING_MARGIN))
+        assert float(grouped_sum(rows, [8]).norm()) == pytest.approx(1 - ROUNDING_MARGIN)
+
+    @pytest.mark.parametrize("scale", [1e4, 1e9, 1e30])
+    def test_p12_rows_that_cancel_stay_within_c(self, scale: float) -> None:
+        """Rows far larger than their mean: a norm taken of another rounding than the one added would fail."""
+        rows = scale * torch.randn(100, 4, ENTRIES, generator=torch.Generator().manual_seed(4))
+        rows = torch.cat([rows, -rows.flip(1) * (1 + 1e-7)], dim=1)
+        for own in rows:
+            assert float(grouped_sum(own, [8]).norm()) <= 1.0
+
+    @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+    def test_p12_a_poisoned_row_makes_its_whole_group_zero_and_the_others_stay(self, poison: float) -> None:
+        rows = torch.randn(6, ENTRIES, generator=torch.Generator().manual_seed(5))
+        rows[3, -1] = poison  # one entry, in the last parameter
+        assert torch.equal(grouped_sum(rows, [2, 3, 1]), grouped_sum(rows[[0, 1, 5]], [2, 1]))
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.lists(sizes_of_groups, min_size=1, max_size=4))
+    def test_p12_physical_batches_of_groups_add_up_to_the_logical_one(self, batches: list[list[int]]) -> None:
+        rows = extreme_examples(torch.float32, 300)[: sum(map(sum, batches))]
+        noisy = clipper()
+        for part, sizes in zip(torch.split(rows, [sum(sizes) for sizes in batches]), batches, strict=True):
+            feed(noisy, part)
+            noisy.accumulate(*groups_of(sizes))
+        found = torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
+        assert torch.allclose(found, grouped_sum(rows, [size for sizes in batches for size in sizes]), atol=1e-4)
+
+    def test_groups_of_one_row_are_rows(self) -> None:
+        rows = extreme_examples(torch.float32, 50)
+        assert torch.allclose(grouped_sum(rows, [1] * 50), clipped_sum(rows), atol=1e-6)
+
+    def test_the_order_of_rows_does_not_matter(self) -> None:
+        rows = torch.randn(6, ENTRIES, generator=torch.Generator().manual_seed(5))
+        units, weights = groups_of([2, 3, 1])
+        order = torch.tensor([5, 0, 3, 1, 2, 4])
+        noisy = clipper()
+        feed(noisy, rows[order])
+        noisy.accumulate(units[order], weights[order])
+        found = torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
+        assert torch.allclose(found, grouped_sum(rows, [2, 3, 1]), atol=1e-6)
+
+    @pytest.mark.parametrize("rows", [1, 2, 4])
+    def test_p12_gradients_of_other_rows_than_the_units_name_are_an_error(self, rows: int) -> None:
+        """One row would broadcast over all units (Opacus #841)."""
+        noisy = clipper()
+        feed(noisy, torch.ones(rows, ENTRIES))
+        with pytest.raises(HanseError, match=f"gradients of {rows} rows came for the units of 3"):
+            noisy.accumulate(*groups_of([2, 1]))
+
+    def test_p12_units_without_weights_are_an_error(self) -> None:
+        units, weights = groups_of([2])
+        noisy = clipper()
+        for arguments in ((units, None), (None, weights)):
+            feed(noisy, torch.ones(2, ENTRIES))
+            with pytest.raises(HanseError, match="units and weights are given together or not at all"):
+                noisy.accumulate(*arguments)
+
+
 class TestUnclipped:
     """What must never pass."""
 

@@ -1,282 +1,240 @@
-"""A site works from declared facts; its data decides the gradients and nothing else that can be seen."""
+"""A site: its policy agrees, its budget pays before the data is touched, its ledger tells what happened."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 
-from client import site as site_module
-from client import training
-from client.site import Site, SiteFacts
-from common.errors import BadInput
-from common.model import build_classifier
+from client.site import Site
+from common.errors import BadInput, BudgetExceeded, PolicyRefusal
 from common.privacy.accounting import epsilon
+from common.privacy.ledger.details import Kind, Opened, Refused, Reserved, Settled
+from common.privacy.ledger.entry import LedgerEntry
 from common.privacy.mechanism import NotPrivate, SampledGaussian
-from common.privacy.randomness import SystemRandomness
-from common.schedule import planned_steps
+from common.schedule import planned_steps, schedule
 from common.study import Study
 from common.study_file import parse_study
-from common.text import load_tokenizer, tokenize
-from common.weights import Weights
-from common.wire import Phase, RoundPlan, Update, pack_description, pack_update
-from tests.tiny import tiny_rows, tiny_study_text
+from common.wire import pack_description, pack_update
+from tests.client.samples import DATASET, DECLARED, NAME, budget_of, plan_of, policy_of, site_of, weights_of
+from tests.tiny import tiny_study_text
 
-DECLARED = 60
-ROWS = tiny_rows(50, seed=12)
-MODES = ("full", "lora", "bias", "head")
+Make = Callable[..., Site]
 
 
 def study_of(base: Path, *overrides: str) -> Study:
     return parse_study(tiny_study_text(base, base), "tiny", overrides)
 
 
-def site_of(base: Path, study: Study, rows: list[tuple[str, str, str]] = ROWS, declared: int = DECLARED) -> Site:
-    labels = [int(label == "positive") for _, label, _ in rows]
-    texts = tokenize(load_tokenizer(base), [text for text, _, _ in rows], labels, 16)
-    return Site(SiteFacts("north", 1, declared), study, texts, build_classifier(study))
+@pytest.fixture
+def study(tiny_base: Path) -> Study:
+    """The tiny study."""
+    return study_of(tiny_base)
 
 
-def weights_of(study: Study, head_only: bool = False) -> Weights:
-    return build_classifier(study).weights(head_only)
+@pytest.fixture
+def site(tiny_base: Path, study: Study, tmp_path: Path) -> Site:
+    """A site that agrees to it."""
+    return site_of(tiny_base, study, tmp_path / "site")
 
 
-def train(site: Site, study: Study, number: int = 1, steps: int = 2, phase: Phase = Phase.TRAIN) -> Update:
-    return site.train(RoundPlan(study, number, phase, steps), weights_of(study))
+def entries_of(folder: Path) -> list[LedgerEntry]:
+    return list(budget_of(folder).ledger.entries())
 
 
-def same(one: Weights, two: Weights) -> bool:
-    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+def kinds_of(folder: Path) -> list[str]:
+    return [str(entry.kind) for entry in entries_of(folder)]
 
 
-class Recorder:
-    """What a site's rounds used: batches drawn, with their rate, and the optimizer's settings."""
+class TestDescription:
+    """What a site says of itself follows from policy and plan."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batches: list[NDArray[np.int64]] = []
-        self.rates: list[float] = []
-        self.settings: list[tuple[float, float, float]] = []
-        recorder = self
+    def test_p03_it_holds_declared_facts_and_the_calibrated_noise(self, site: Site, study: Study) -> None:
+        found = site.describe(plan_of(study))
+        assert (found.name, found.partition, found.declared_size) == (NAME, 1, DECLARED)
+        assert (found.weight, found.epsilon, found.order) == (float(DECLARED), 8.0, 0)
+        assert found.delta == study.delta_of(DECLARED)
+        whole = SampledGaussian(8 / DECLARED, found.noise_multiplier, planned_steps(study))
+        assert 7.5 < epsilon(whole, found.delta) <= 8.0
 
-        class Recording(SystemRandomness):
-            def poisson_batch(self, population: int, sample_rate: float) -> NDArray[np.int64]:
-                recorder.rates.append(sample_rate)
-                recorder.batches.append(super().poisson_batch(population, sample_rate))
-                return recorder.batches[-1]
-
-        class Optimizer(training.NoisyClippedSum):
-            def add_noise(self) -> None:
-                recorder.settings.append((self.noise_multiplier, self.max_grad_norm, self.expected_batch_size))
-                super().add_noise()
-
-        monkeypatch.setattr(site_module, "SystemRandomness", Recording)
-        monkeypatch.setattr(training, "NoisyClippedSum", Optimizer)
-
-
-class TestDeclaredSize:
-    """The true number of rows decides nothing that is planned, recorded or sent (P3)."""
-
-    @pytest.mark.parametrize("rows", [ROWS[:-1], [*ROWS, ROWS[0]], ROWS[:3], []])
-    def test_p03_rows_more_or_fewer_change_neither_description_nor_plan(
-        self, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, str, str]]
-    ) -> None:
-        recorder = Recorder(monkeypatch)
-        study = study_of(tiny_base)
-        one, two = site_of(tiny_base, study), site_of(tiny_base, study, rows)
-        assert one.describe() == two.describe()
-        mechanisms = [train(site, study).mechanism for site in (one, two)]
-        assert mechanisms[0] == mechanisms[1]
-        assert set(recorder.rates) == {8 / DECLARED}
-        assert len(set(recorder.settings)) == 1
-
-    def test_p03_rate_divisor_delta_and_weight_follow_the_declared_size(
-        self, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        recorder = Recorder(monkeypatch)
-        study = study_of(tiny_base, "privacy.max_grad_norm=0.7")
-        for declared in (40, 80):
-            site = site_of(tiny_base, study, declared=declared)
-            description = site.describe()
-            assert (description.name, description.partition) == ("north", 1)
-            assert description.declared_size == description.weight == declared
-            assert (description.epsilon, description.delta) == (8.0, study.delta_of(declared))
-            update = train(site, study)
-            assert update.mechanism == SampledGaussian(8 / declared, description.noise_multiplier, 2)
-            assert recorder.settings[-1] == (description.noise_multiplier, 0.7, 8.0)
-        assert recorder.rates == [8 / 40, 8 / 40, 8 / 80, 8 / 80]
-
-    def test_equal_weighting_and_a_weight_of_the_study(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base, "federation.weighting=equal")
-        assert site_of(tiny_base, study).describe().weight == 1.0
-        text = tiny_study_text(tiny_base, tiny_base) + '\n[[site]]\nname = "north"\nweight = 2.5\nepsilon = 3.0\n'
-        description = site_of(tiny_base, parse_study(text, "tiny")).describe()
-        assert (description.weight, description.epsilon) == (2.5, 3.0)
-
-    def test_a_batch_larger_than_the_declared_size_is_refused(self, tiny_base: Path) -> None:
-        with pytest.raises(BadInput, match="more than the 7 units that site north declares"):
-            site_of(tiny_base, study_of(tiny_base), declared=7)
-
-    def test_p12_the_whole_study_stays_within_the_sites_epsilon(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base)
-        description = site_of(tiny_base, study).describe()
-        whole = SampledGaussian(8 / DECLARED, description.noise_multiplier, planned_steps(study))
-        assert 7.5 < epsilon(whole, description.delta) <= 8.0
-
-
-class TestOneStepPlan:
-    """Sampler, clipping, noise and record cannot drift apart (P12)."""
-
-    @pytest.mark.parametrize("phase", list(Phase))
-    def test_p12_sampler_c_noise_and_record_come_from_one_step_plan(
-        self, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, phase: Phase
-    ) -> None:
-        """Whatever the plan is changed to, all of them follow."""
-        recorder = Recorder(monkeypatch)
-        study = study_of(tiny_base)
-        site = site_of(tiny_base, study)
-        other = training.StepPlan(0.03125, 5.5, 0.125, 3.0, 3)
-        monkeypatch.setattr(site, "_step_plan", lambda steps: other)
-        update = train(site, study, steps=3, phase=phase)
-        assert recorder.rates == [0.03125] * 3
-        assert recorder.settings == [(5.5, 0.125, 3.0)] * 3
-        assert update.mechanism == SampledGaussian(0.03125, 5.5, 3)
-
-
-class TestRandomness:
-    """Private draws never repeat; others always do (P13)."""
-
-    def test_p13_two_rounds_of_one_seed_draw_other_batches_and_other_noise(
-        self, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The same round of the same site, twice: also after every generator was seeded alike."""
-        recorder = Recorder(monkeypatch)
-        study = study_of(tiny_base, "privacy.batch_size=30")
-        updates = []
-        for _ in range(2):
-            torch.manual_seed(0)
-            np.random.seed(0)
-            updates.append(train(site_of(tiny_base, study), study))
-        first, second = recorder.batches[:2], recorder.batches[2:]
-        assert not any(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
-        assert not np.array_equal(first[0], first[1])
-        for name, value in updates[0].weights.items():
-            assert not np.array_equal(value, updates[1].weights[name]), name
-
-    def test_p13_noise_differs_though_batches_are_the_same(self, tiny_base: Path) -> None:
-        """Without a single row the update is noise alone."""
-        study = study_of(tiny_base)
-        one, two = (train(site_of(tiny_base, study, []), study) for _ in range(2))
-        assert not any(np.array_equal(one.weights[name], two.weights[name]) for name in one.weights)
-
-    def test_with_privacy_off_the_same_round_gives_the_same_update(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base, "privacy.enabled=false")
-        site = site_of(tiny_base, study)
-        one, again, later = (train(site, study, number) for number in (1, 1, 2))
-        fresh = train(site_of(tiny_base, study), study)
-        assert same(one.weights, again.weights)
-        assert same(one.weights, fresh.weights)
-        assert not same(one.weights, later.weights)
-        assert one.mechanism == NotPrivate("privacy.enabled = false")
-        assert site.describe().noise_multiplier == 0.0
-
-
-class TestTrain:
-    """The update."""
-
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("phase", list(Phase))
-    @pytest.mark.parametrize("private", ["true", "false"])
-    def test_every_mode_and_phase_answers_with_exactly_what_trains(
-        self, tiny_base: Path, mode: str, phase: Phase, private: str
-    ) -> None:
-        study = study_of(tiny_base, f"model.trainable={mode}", f"privacy.enabled={private}")
-        site = site_of(tiny_base, study)
-        head_only = phase is Phase.WARM_START
-        start = weights_of(study)
-        update = train(site, study, steps=3, phase=phase)
-        assert update.weights.keys() == weights_of(study, head_only).keys()
-        assert (update.site, update.round) == ("north", 1)
-        assert any((update.weights[name] != start[name]).any() for name in update.weights)
-        assert all(np.isfinite(value).all() for value in update.weights.values())
-        assert set(site._classifier.trainable()) == {*start}, "what trains is as before"
-
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("phase", list(Phase))
-    @pytest.mark.parametrize("private", ["true", "false"])
-    def test_p12_empty_batches_work_in_every_mode(
-        self, tiny_base: Path, mode: str, phase: Phase, private: str
-    ) -> None:
-        """A site without rows draws empty batches only: noise in a private run, nothing in another."""
-        study = study_of(tiny_base, f"model.trainable={mode}", f"privacy.enabled={private}")
-        update = train(site_of(tiny_base, study, []), study, phase=phase)
-        start = weights_of(study)
-        moved = [bool((update.weights[name] != start[name]).any()) for name in update.weights]
-        assert all(moved) if private == "true" else not any(moved)
-
-    def test_training_starts_from_the_weights_that_came(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base, "privacy.enabled=false", "training.learning_rate=1e-9")
-        start = {name: value + np.float32(0.25) for name, value in weights_of(study).items()}
-        update = site_of(tiny_base, study).train(RoundPlan(study, 1, Phase.TRAIN, 1), start)
-        for name, value in update.weights.items():
-            assert np.allclose(value, start[name], atol=1e-6)
-
-    def test_warm_start_takes_its_own_learning_rate(self, tiny_base: Path) -> None:
-        rates = []
-        for overrides in (["model.warm_start_learning_rate=2.0"], ["model.warm_start_learning_rate=4.0"]):
-            study = study_of(tiny_base, "privacy.enabled=false", *overrides)
-            update = train(site_of(tiny_base, study), study, steps=1, phase=Phase.WARM_START)
-            name = "network.classifier.bias"
-            rates.append(update.weights[name] - weights_of(study)[name])
-        assert np.allclose(2 * rates[0], rates[1], rtol=1e-4)
-
-    def test_head_on_stored_features_equals_head_through_the_whole_network(self, tiny_base: Path) -> None:
-        """Warm start and a whole forward pass give the same step of the head."""
-        study = study_of(tiny_base, "privacy.enabled=false", "training.learning_rate=1.0")
-        head = train(site_of(tiny_base, study), study, steps=2, phase=Phase.WARM_START)
-        whole = train(site_of(tiny_base, study), study, steps=1)
-        one = train(site_of(tiny_base, study), study, steps=1, phase=Phase.WARM_START)
-        for name, value in one.weights.items():
-            assert np.allclose(value, whole.weights[name], atol=1e-4)
-            assert not np.array_equal(value, head.weights[name])
-
-
-class TestWhatLeaves:
-    """Nothing but what the messages define (P15)."""
-
-    def test_p15_update_and_description_hold_their_fields_and_nothing_else(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base)
-        site = site_of(tiny_base, study)
-        described, updated = pack_description(site.describe()), pack_update(train(site, study))
-        assert set(described) == {"description"}
+    def test_p15_description_and_update_hold_their_fields_and_nothing_else(self, site: Site, study: Study) -> None:
+        described = pack_description(site.describe(plan_of(study)))
+        updated = pack_update(site.train(plan_of(study), weights_of(study)))
         assert set(described["description"]) == {
-            "name", "partition", "declared_size", "weight", "epsilon", "delta", "noise_multiplier",
+            "name", "partition", "declared_size", "weight", "epsilon", "delta", "noise_multiplier", "order",
         }  # fmt: skip
-        assert set(updated) == {"update", "weights"}
-        assert set(updated["update"]) == {"site", "round", "mechanism"}
-        assert set(updated["weights"]) == {*weights_of(study)}
+        assert set(updated["update"]) == {"site", "round", "mechanism", "head_sequence", "head_hash"}
 
-    def test_p15_updates_of_neighbouring_data_differ_in_the_weights_alone(self, tiny_base: Path) -> None:
-        study = study_of(tiny_base)
-        one, two = (pack_update(train(site_of(tiny_base, study, rows), study)) for rows in (ROWS, ROWS[1:]))
-        assert dict(one["update"]) == dict(two["update"])
-        assert [(name, array.shape, array.dtype) for name, array in one["weights"].items()] == [
-            (name, array.shape, array.dtype) for name, array in two["weights"].items()
-        ]
+    def test_equal_weighting_and_a_weight_of_the_study(self, tiny_base: Path, tmp_path: Path) -> None:
+        equal = study_of(tiny_base, "federation.weighting=equal")
+        assert site_of(tiny_base, equal, tmp_path / "a").describe(plan_of(equal)).weight == 1.0
+        text = tiny_study_text(tiny_base, tiny_base) + '\n[[site]]\nname = "north"\nweight = 2.5\nepsilon = 3.0\n'
+        own = parse_study(text, "tiny")
+        found = site_of(tiny_base, own, tmp_path / "b").describe(plan_of(own))
+        assert (found.weight, found.epsilon) == (2.5, 3.0)
 
-    def test_p15_neither_logs_nor_reprs_tell_of_the_data(
-        self, tiny_base: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    def test_p05_a_filter_calibrates_at_its_order(self, tiny_base: Path, study: Study, tmp_path: Path) -> None:
+        by_filter = policy_of(budget={"kind": "filter", "order": 8})
+        plan = site_of(tiny_base, study, tmp_path / "a").describe(plan_of(study))
+        found = site_of(tiny_base, study, tmp_path / "b", by_filter).describe(plan_of(study))
+        assert found.order == 8
+        assert found.noise_multiplier > plan.noise_multiplier
+
+
+class TestReservation:
+    """Paid before the data is touched, settled after, never under-counted (P7)."""
+
+    def test_p07_a_rounds_entries_are_open_plan_reserve_settle(
+        self, site: Site, study: Study, tmp_path: Path
     ) -> None:
-        """At the most talkative level: no number at all, so no size, length or loss."""
-        study = study_of(tiny_base)
-        site = site_of(tiny_base, study)
-        caplog.set_level(logging.DEBUG)
-        for phase in Phase:
-            site.train(RoundPlan(study, 1, phase, 1), weights_of(study, phase is Phase.WARM_START))
-        said = [record.getMessage() for record in caplog.records if record.name.startswith(("client", "opacus"))]
-        assert not [line for line in said if any(character.isdigit() for character in line)], said
-        assert capfd.readouterr().out == ""
-        assert not [text for text, _, _ in ROWS if text in repr(site)]
+        site.describe(plan_of(study))
+        update = site.train(plan_of(study), weights_of(study))
+        opened, whole, round_held, settled = entries_of(tmp_path / "site")
+        assert isinstance(opened.details, Opened)
+        assert (opened.details.terms.epsilon, opened.details.terms.unit) == (8.0, "example")
+        assert isinstance(whole.details, Reserved)
+        assert whole.round is None
+        assert isinstance(round_held.details, Reserved)
+        assert round_held.round == 1
+        assert round_held.mechanism == update.mechanism
+        assert isinstance(settled.details, Settled)
+        assert settled.details.outcome == "completed"
+        assert update.head == settled.head
+
+    def test_p07_the_reservation_is_on_disk_before_the_data_is_touched(
+        self, site: Site, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[list[str]] = []
+        real = site._trainer.train
+
+        def look(*arguments: Any) -> Any:
+            seen.append(kinds_of(tmp_path / "site"))
+            return real(*arguments)
+
+        monkeypatch.setattr(site._trainer, "train", look)
+        site.train(plan_of(study), weights_of(study))
+        assert seen == [["open", "reserve", "reserve"]] or seen == [["reserve", "reserve"]]
+
+    def test_p07_a_round_that_failed_counts_in_full(
+        self, site: Site, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*arguments: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(site._trainer, "train", fail)
+        with pytest.raises(MemoryError):
+            site.train(plan_of(study), weights_of(study))
+        last = entries_of(tmp_path / "site")[-1]
+        assert isinstance(last.details, Settled)
+        assert last.details.outcome == "failed"
+        assert isinstance(last.mechanism, SampledGaussian)
+        assert last.mechanism.steps == schedule(study)[0].steps
+
+    def test_p09_a_round_is_never_trained_twice(self, site: Site, study: Study) -> None:
+        weights = weights_of(study)
+        site.train(plan_of(study), weights)
+        with pytest.raises(PolicyRefusal, match="was consumed"):
+            site.train(plan_of(study), weights)
+        other = {name: value + np.float32(0.5) for name, value in weights.items()}
+        with pytest.raises(PolicyRefusal, match="reserved for another plan"):
+            site.train(plan_of(study), other)
+
+    def test_p06_a_second_run_of_the_study_does_not_fit_into_its_budget(self, site: Site, study: Study) -> None:
+        """And it is refused when the coordinator first asks, before a round."""
+        site.train(plan_of(study), weights_of(study))
+        with pytest.raises(
+            BudgetExceeded, match=r"spent 7\.9\d+, reserved 0, asked 7\.9\d+, left 0 of 8"
+        ) as caught:
+            site.describe(plan_of(study, run="f" * 32))
+        assert caught.value.exit_code == 3
+
+    def test_p05_a_study_beyond_the_budget_is_refused_before_training(
+        self, tiny_base: Path, study: Study, tmp_path: Path
+    ) -> None:
+        small = site_of(tiny_base, study, tmp_path / "site", policy_of(budget={"epsilon": 2.0}))
+        with pytest.raises((BudgetExceeded, PolicyRefusal), match=r"asked|epsilon"):
+            small.describe(plan_of(study))
+        assert "reserve" not in kinds_of(tmp_path / "site")
+
+    def test_all_rounds_of_a_study_fit_its_plan_and_no_round_more(
+        self, site: Site, study: Study, tmp_path: Path
+    ) -> None:
+        for number in range(1, len(schedule(study)) + 1):
+            site.train(plan_of(study, number), weights_of(study, number))
+        claim = budget_of(tmp_path / "site").claim()
+        assert (claim.epsilon, claim.delta) == (8.0, study.delta_of(DECLARED))
+        with pytest.raises(PolicyRefusal, match="is no round of the study"):
+            site.train(replace(plan_of(study), round=len(schedule(study)) + 1), weights_of(study))
+
+    def test_p18_a_round_that_the_study_does_not_plan_is_refused(
+        self, site: Site, study: Study, tmp_path: Path
+    ) -> None:
+        with pytest.raises(PolicyRefusal, match="is no round of the study"):
+            site.train(replace(plan_of(study), steps=50), weights_of(study))
+        last = entries_of(tmp_path / "site")[-1]
+        assert isinstance(last.details, Refused)
+        assert last.details.code == "not-in-study"
+
+
+class TestPolicy:
+    """What the policy refuses is in the ledger, once, and told as a function of plan and policy (P15)."""
+
+    def test_p18_a_study_without_approval_is_refused_and_recorded(
+        self, tiny_base: Path, study: Study, tmp_path: Path
+    ) -> None:
+        strict = policy_of(allow={"approval": "required"})
+        site = site_of(tiny_base, study, tmp_path / "site", strict)
+        for _ in range(3):
+            with pytest.raises(PolicyRefusal, match="hanse policy approve"):
+                site.describe(plan_of(study))
+        with pytest.raises(PolicyRefusal, match="hanse policy approve"):
+            site.train(plan_of(study), weights_of(study))
+        assert [entry.kind for entry in entries_of(tmp_path / "site")] == [Kind.REFUSE]
+
+    def test_p18_privacy_off_is_refused_unless_the_dataset_is_public(
+        self, tiny_base: Path, tmp_path: Path
+    ) -> None:
+        plain = study_of(tiny_base, "privacy.enabled=false")
+        with pytest.raises(PolicyRefusal):
+            site_of(tiny_base, plain, tmp_path / "a").describe(plan_of(plain))
+        public = site_of(tiny_base, plain, tmp_path / "b", policy_of(dataset={"public": True}))
+        update = public.train(plan_of(plain), weights_of(plain))
+        assert update.head is None
+        assert isinstance(update.mechanism, NotPrivate)
+
+    def test_p15_refusals_do_not_depend_on_the_data(
+        self, tiny_base: Path, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tests.client import samples
+
+        said = []
+        for index, rows in enumerate((samples.ROWS, samples.ROWS[:3])):
+            monkeypatch.setattr(samples, "ROWS", rows)
+            strict = policy_of(allow={"approval": "required"})
+            with pytest.raises(PolicyRefusal) as caught:
+                site_of(tiny_base, study, tmp_path / str(index), strict).describe(plan_of(study))
+            said.append(str(caught.value))
+        assert said[0] == said[1]
+
+    def test_another_study_than_the_sites_own_is_refused(self, site: Site, tiny_base: Path) -> None:
+        other = study_of(tiny_base, "privacy.epsilon=80.0")
+        with pytest.raises(BadInput, match="not the one that this site was set up for"):
+            site.train(plan_of(other), weights_of(other))
+
+    def test_p19_an_update_for_a_trusted_coordinator_is_recorded_as_released_without_noise(
+        self, tiny_base: Path, tmp_path: Path
+    ) -> None:
+        central = study_of(tiny_base, "privacy.unit=institution")
+        trusting = policy_of(dataset={"unit": "institution", "one_row_per_person": False})
+        site = site_of(tiny_base, central, tmp_path / "site", trusting)
+        update = site.train(plan_of(central), weights_of(central))
+        released = entries_of(tmp_path / "site")[-1]
+        assert str(released.kind) == "release"
+        assert isinstance(released.mechanism, NotPrivate)
+        assert released.dataset == DATASET
+        assert update.mechanism == released.mechanism
+        assert update.head == released.head

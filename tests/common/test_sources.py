@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -220,6 +221,16 @@ BAD_INPUT: dict[str, tuple[dict[str, object], str, str]] = {
         "hub:imdb",
         'data.source = "hub:imdb": not of the form hub:owner/name[@revision]',
     ),
+    "missing partition": (
+        {"r.csv": "text,label\ngood,1\n"},
+        "r.csv",
+        'r.csv: no column "shop" among "text", "label"; set data.column to the column',
+    ),
+    "missing person": (
+        {"r.jsonl": [{"text": "good", "label": 1, "shop": "north"}]},
+        "r.jsonl",
+        'no column "person" among "text", "label", "shop"; set privacy.group_column to the column',
+    ),
     "no source": ({}, "", 'data.source = "": no such file or folder'),
 }
 
@@ -230,7 +241,58 @@ def test_bad_input_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, content in files.items():
         put((tmp_path / name).parent, {Path(name).name: content})
     monkeypatch.chdir(tmp_path)
-    assert message in refusal(source)
+    columns = Columns(
+        partition="shop" if case in ("missing partition", "missing person") else "",
+        group="person" if case == "missing person" else "",
+    )
+    assert message in refusal(source, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.csv", "text,label,person\ngood,1,7\nbad,0,\nfine,1, \n"),
+        ("r.jsonl", [{"text": "good", "label": 1, "person": 7}, {"text": "bad", "label": 0}] * 2),
+        ("r.parquet", table(text=["good", "bad"], label=[1, 0], person=[7, None])),
+    ],
+)
+def test_p02_a_row_without_a_person_is_refused_from_any_file(tmp_path: Path, name: str, content: object) -> None:
+    """The id is kept where it is there, and a row that has none is named by its number."""
+    put(tmp_path, {name: content})
+    message = refusal(tmp_path / name, columns=Columns(group="person"))
+    assert re.match(re.escape(name) + r": row 2( \(line 3\)| \(line 2\))?: person names no person", message)
+    assert "row 1" not in message
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_each_kind_of_file_gives_the_same_persons(tmp_path: Path, kind: str) -> None:
+    rows = [{"text": "good", "label": 1, "shop": "north", "person": 7}]
+    contents = {
+        "csv": "person,text,shop,label\n7,good,north,1\n",
+        "jsonl": rows,
+        "parquet": pyarrow.Table.from_pylist(rows),
+    }
+    put(tmp_path, {f"r.{kind}": contents[kind]})
+    for columns in (Columns(group="person"), Columns(partition="shop", group="person")):
+        dataset, _ = load_source(str(tmp_path / f"r.{kind}"), LABELS, columns)
+        assert dataset.examples == (Example("good", 1, "north" if columns.partition else "", "7"),)
+
+
+def test_p10_a_person_in_two_ready_made_parts_is_refused(tmp_path: Path) -> None:
+    """A person lies whole in one part; how many there are is told, never who."""
+    header = "text,label,person\n"
+    put(tmp_path, {"train.csv": header + "a,1,Jane\nb,0,John\n", "test.csv": header + "c,1,Jane\nd,0,Jack\n"})
+    message = refusal(tmp_path, columns=Columns(group="person"))
+    assert message == "test.csv: 1 persons are also in train.csv; keep each person in one file"
+    put(tmp_path, {"test.csv": header + "c,1,Jack\n", "validation.csv": header + "d,1,Jack\ne,1,John\n"})
+    message = refusal(tmp_path, columns=Columns(group="person"))
+    assert message.count("1 persons are also in") == 2
+    assert load_source(str(tmp_path), LABELS)[1].rows == 5
+
+
+def test_the_embedded_sentences_name_no_persons() -> None:
+    message = refusal("embedded", columns=Columns(group="person"))
+    assert message.startswith('privacy.group_column = "person": the embedded sentences name no persons')
 
 
 def test_faults_of_all_parts_are_told_together(tmp_path: Path) -> None:
@@ -275,9 +337,15 @@ def test_labels_are_at_least_two_and_differ(labels: tuple[str, ...]) -> None:
     assert "task.labels" in refusal("r.csv", labels)
 
 
-@pytest.mark.parametrize("columns", [Columns("text", "text"), Columns("", "label"), Columns(partition="text")])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        Columns("text", "text"), Columns("", "label"), Columns(partition="text"), Columns(group="label"),
+        Columns(partition="shop", group="shop"),
+    ],
+)  # fmt: skip
 def test_columns_differ(columns: Columns) -> None:
-    assert "text, label and partition must be different columns" in refusal("r.csv", columns=columns)
+    assert "text, label, partition and person must be different columns" in refusal("r.csv", columns=columns)
 
 
 def test_a_long_document_is_no_fault(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
-"""Splits depend on each row's own text alone."""
+"""Splits and caps depend on each unit alone: a row's own text, or a person."""
 
 from __future__ import annotations
+
+import random
+from collections import Counter
 
 import pytest
 from hypothesis import assume, given
@@ -8,10 +11,18 @@ from hypothesis import strategies as st
 
 from common.errors import BadInput
 from common.examples import Dataset, Example
-from common.splits import Fractions, Splits, capped, part_of, split
+from common.splits import Fractions, Splits, capped, capped_units, part_of, split
 
 LABELS = ("negative", "positive")
 texts = st.lists(st.text(min_size=1, max_size=8), min_size=30, max_size=60)
+PERSONS = ("Ann", "Bea", "Cid", "Dan")
+rows_of_persons = st.lists(
+    st.builds(Example, st.sampled_from("abcdef"), st.integers(0, 1), st.just(""), st.sampled_from(PERSONS)),
+    min_size=1,
+    max_size=60,
+)
+STRANGERS = tuple(Example(f"text {number}", number % 2, "", f"stranger {number}") for number in range(40))
+"""One row each; they keep every part from staying empty."""
 
 
 def dataset_of(rows: list[str]) -> Dataset:
@@ -60,6 +71,76 @@ def test_p10_equal_texts_fall_into_one_part(rows: list[str], key: int) -> None:
     assert not held[0] & held[2]
     assert not held[1] & held[2]
     assert sum(map(len, parts)) == len(rows)
+
+
+@given(rows_of_persons, st.integers(0, 99), st.sampled_from(PERSONS))
+def test_p10_removing_a_person_moves_no_other_row(rows: list[Example], key: int, gone: str) -> None:
+    fractions = Fractions(0.3, 0.3)
+    before = split(Dataset((*rows, *STRANGERS), LABELS), key, fractions)
+    rest = tuple(example for example in rows if example.group != gone)
+    after = split(Dataset((*rest, *STRANGERS), LABELS), key, fractions)
+    for ours, theirs in zip(before, after, strict=True):
+        assert tuple(example for example in ours if example.group != gone) == theirs
+
+
+@given(rows_of_persons, st.integers(0, 99))
+def test_p10_a_person_lies_whole_in_one_part(rows: list[Example], key: int) -> None:
+    """Whatever the person wrote, and however much: the id alone decides."""
+    parts = split(Dataset((*rows, *STRANGERS), LABELS), key, Fractions(0.3, 0.3))
+    held = [{example.group for example in part} for part in parts]
+    assert not held[0] & held[1]
+    assert not held[0] & held[2]
+    assert not held[1] & held[2]
+    assert sum(map(len, parts)) == len(rows) + len(STRANGERS)
+
+
+def test_p10_the_parts_of_persons_do_not_follow_their_texts() -> None:
+    """Forty persons with one and the same text are not all in one part, as forty copies without persons are."""
+    same = tuple(Example("same", 0, "", example.group) for example in STRANGERS)
+    assert all(split(Dataset(same, LABELS), 7, Fractions(0.3, 0.3)))
+
+
+@given(rows_of_persons, st.integers(1, 9), st.integers(0, 99), st.sampled_from(PERSONS))
+def test_p10_removing_a_person_changes_no_other_persons_kept_rows(
+    rows: list[Example], limit: int, key: int, gone: str
+) -> None:
+    rest = [example for example in rows if example.group != gone]
+    kept = capped_units(rows, limit, key)
+    assert tuple(example for example in kept if example.group != gone) == capped_units(rest, limit, key)
+
+
+@given(rows_of_persons, st.integers(1, 9), st.integers(0, 99), st.randoms())
+def test_a_person_keeps_as_many_rows_as_the_cap_allows(
+    rows: list[Example], limit: int, key: int, chooser: random.Random
+) -> None:
+    """In their order; and which ones does not depend on it."""
+    kept = capped_units(rows, limit, key)
+    following = iter(rows)
+    assert all(example in following for example in kept)
+    for person in PERSONS:
+        had = sum(example.group == person for example in rows)
+        assert sum(example.group == person for example in kept) == min(had, limit)
+    shuffled = list(rows)
+    chooser.shuffle(shuffled)
+    assert Counter(capped_units(shuffled, limit, key)) == Counter(kept)
+
+
+def test_the_key_decides_which_rows_of_a_person_stay() -> None:
+    rows = [Example(f"text {number}", 0, "", "Ann") for number in range(20)]
+    chosen = {capped_units(rows, 3, key) for key in range(10)}
+    assert len(chosen) == 10
+    # Of all rows, not of the first alone: thirty draws miss the last ten with a chance below 1e-9.
+    assert any(rows.index(example) >= 10 for kept in chosen for example in kept)
+
+
+def test_rows_without_a_person_are_not_capped() -> None:
+    examples = numbered(20).examples
+    assert capped_units(examples, 1, 7) == examples
+
+
+def test_a_cap_of_persons_below_one_is_refused() -> None:
+    with pytest.raises(BadInput, match="limit = 0: must be at least 1"):
+        capped_units(numbered(3).examples, 0, 7)
 
 
 def test_shares_come_out_as_asked() -> None:

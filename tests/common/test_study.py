@@ -48,6 +48,7 @@ OTHER_VALUES: dict[str, Any] = {
     "privacy.enabled": False,
     "privacy.unit": "group",
     "privacy.group_column": "person",
+    "privacy.rows_per_group": 9,
     "privacy.epsilon": 7.0,
     "privacy.delta": 1e-6,
     "privacy.max_grad_norm": 1.5,

@@ -112,6 +112,30 @@ TWO_KEYS: list[tuple[list[str], str]] = [
         "federation.malicious_sites = 2: trimmed-mean then needs 5 sites or more, not 4",
     ),
     (["federation.strategy=krum", "data.sites=2"], "krum then needs 3 sites or more, not 2"),
+    (
+        ["privacy.unit=group"],
+        'privacy.group_column = "": unit = "group" needs the column that names each row\'s person',
+    ),
+    (
+        ["privacy.group_column=person"],
+        'privacy.group_column = "person": only unit = "group" uses it, not "example"',
+    ),
+    (
+        ["privacy.group_column=person", "privacy.unit=institution"],
+        'privacy.group_column = "person": only unit = "group" uses it, not "institution"',
+    ),
+    (
+        ["privacy.rows_per_group=9"],
+        'privacy.rows_per_group = 9: only unit = "group" uses it, not "example"',
+    ),
+    (
+        ["privacy.unit=group", "privacy.group_column=person", "privacy.rows_per_group=33"],
+        "privacy.rows_per_group = 33: more than training.physical_batch_size = 32",
+    ),
+    (
+        ["privacy.unit=group", "privacy.group_column=person", "training.physical_batch_size=7"],
+        "privacy.rows_per_group = 8: more than training.physical_batch_size = 7",
+    ),
 ]
 
 
@@ -127,9 +151,7 @@ NOT_YET = [
         'task.kind = "token-classification": not yet; use "sequence-classification"',
     ),
     ("task.kind=masked-language-modeling", 'task.kind = "masked-language-modeling": not yet'),
-    ("privacy.unit=group", 'privacy.unit = "group": not yet; use "example"'),
-    ("privacy.unit=institution", 'privacy.unit = "institution": not yet; use "example"'),
-    ("privacy.group_column=person", 'privacy.group_column = "person": not yet; leave it empty'),
+    ("privacy.unit=institution", 'privacy.unit = "institution": not yet; use "example" or "group"'),
     ("federation.selection=uniform", 'federation.selection = "uniform": not yet; use "all"'),
     ("federation.selection=bandit", 'federation.selection = "bandit": not yet; use "all"'),
     ("training.physical_batch_size=auto", 'training.physical_batch_size = "auto": not yet; give a number'),
@@ -140,6 +162,12 @@ NOT_YET = [
 def test_a_legal_value_that_cannot_be_carried_out_is_refused_by_name(override: str, line: str) -> None:
     (found,) = refusal("", override, kind=NotYet)
     assert line in found
+
+
+@pytest.mark.parametrize("more", [[], ["privacy.rows_per_group=32"], ["privacy.enabled=false"]])
+def test_persons_are_a_unit(more: list[str]) -> None:
+    study = parsed("", "privacy.unit=group", "privacy.group_column=person", *more)
+    assert (study.privacy.unit, study.privacy.group_column) == ("group", "person")
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -154,7 +182,7 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
 
 
 def test_all_values_that_must_wait_are_told_at_once() -> None:
-    assert len(refusal("", "privacy.unit=group", "federation.selection=bandit", kind=NotYet)) == 2
+    assert len(refusal("", "task.kind=token-classification", "federation.selection=bandit", kind=NotYet)) == 2
 
 
 def test_a_missing_key_and_a_missing_section_are_named() -> None:

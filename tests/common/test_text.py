@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import BadInput
-from common.text import TokenizedTexts, batches, load_tokenizer, tokenize
+from common.errors import BadInput, HanseError
+from common.text import TokenizedTexts, batches, load_tokenizer, tokenize, unit_batches
 from tests.tiny import tiny_rows
 
 ROWS = tiny_rows(20, seed=9)
@@ -65,6 +66,22 @@ class TestTokenize:
         for place, index in enumerate(kept):
             assert tokens_of(fewer, place) == tokens_of(whole, index)
 
+    def test_persons_are_numbered_as_they_come(self, tiny_base: Path) -> None:
+        texts = tokenize(load_tokenizer(tiny_base), TEXTS[:5], LABELS[:5], 16, ["b", "a", "b", "c", "a"])
+        assert texts.persons is not None
+        assert texts.persons.tolist() == [0, 1, 0, 2, 1]
+        assert (len(texts), texts.units) == (5, 3)
+        plain = tokenize(load_tokenizer(tiny_base), TEXTS[:5], LABELS[:5], 16)
+        assert (plain.persons, plain.units) == (None, 5)
+        assert tokenize(load_tokenizer(tiny_base), [], [], 16, []).units == 0
+
+    @pytest.mark.parametrize("groups", [["a"], ["a", "b", "c"], ["a", ""], []])
+    def test_p02_a_text_without_a_person_is_never_taken_for_a_unit(
+        self, tiny_base: Path, groups: list[str]
+    ) -> None:
+        with pytest.raises(HanseError, match="every text needs the id of its person"):
+            tokenize(load_tokenizer(tiny_base), TEXTS[:2], LABELS[:2], 16, groups)
+
     def test_a_folder_without_tokenizer_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="no tokenizer can be loaded"):
             load_tokenizer(tmp_path)
@@ -103,3 +120,61 @@ class TestBatches:
     def test_a_text_drawn_twice_comes_twice(self) -> None:
         batch = next(batches(ragged([2, 3]), np.array([1, 1]), 4))
         assert batch.indexes.tolist() == [1, 1]
+
+
+def of_persons(lengths: list[int], persons: list[int]) -> TokenizedTexts:
+    """:func:`ragged` texts, of persons numbered as they come."""
+    numbers: dict[int, int] = {}
+    numbered = [numbers.setdefault(person, len(numbers)) for person in persons]
+    return dataclasses.replace(ragged(lengths), persons=np.array(numbered, dtype=np.int64))
+
+
+rows_of_persons = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 6)), max_size=30)
+
+
+class TestUnitBatches:
+    """From units that were drawn to padded tensors of whole units."""
+
+    @settings(deadline=None)
+    @given(rows_of_persons, st.integers(1, 9), st.data())
+    def test_p10_every_row_of_a_drawn_person_comes_once_and_no_other(
+        self, rows: list[tuple[int, int]], size: int, data: st.DataObject
+    ) -> None:
+        """A person's rows are in one batch, and a batch is larger than asked only for one person's sake."""
+        texts = of_persons([length for length, _ in rows], [person for _, person in rows])
+        assert texts.persons is not None
+        drawn = np.array([unit for unit in range(texts.units) if data.draw(st.booleans())], dtype=np.int64)
+        seen: list[int] = []
+        met: set[int] = set()
+        for batch in unit_batches(texts, drawn, size):
+            here = set(texts.persons[batch.indexes].tolist())
+            assert not here & met
+            met |= here
+            assert len(batch.indexes) <= size or len(here) == 1
+            for row, index in enumerate(batch.indexes):
+                length = int(batch.inputs["attention_mask"][row].sum())
+                assert batch.inputs["input_ids"][row, :length].tolist() == tokens_of(texts, index)
+            seen.extend(batch.indexes.tolist())
+        assert sorted(seen) == [row for row in range(len(rows)) if texts.persons[row] in drawn]
+        assert sorted(seen) == sorted(texts.of_units(drawn).tolist())
+
+    def test_persons_come_by_their_longest_text(self) -> None:
+        texts = of_persons([9, 1, 2, 3, 8, 4], [0, 0, 1, 1, 2, 3])
+        found = [batch.indexes.tolist() for batch in unit_batches(texts, np.arange(4), 3)]
+        assert found == [[2, 3, 5], [4, 0, 1]]
+
+    def test_without_persons_they_are_the_batches_of_texts(self) -> None:
+        texts = ragged([9, 1, 8, 2])
+        found = [batch.indexes.tolist() for batch in unit_batches(texts, np.array([0, 1, 3]), 2)]
+        assert found == [[1, 3], [0]]
+        assert texts.of_units(np.array([2, 0])).tolist() == [2, 0]
+        assert texts.units_among(np.array([2, 0])) is None
+
+    def test_the_persons_of_a_batch_are_numbered_within_it(self) -> None:
+        texts = of_persons([1] * 6, [0, 1, 2, 1, 3, 2])
+        indexes = texts.of_units(np.array([3, 1, 2]))
+        assert indexes.tolist() == [1, 3, 2, 5, 4]
+        among = texts.units_among(indexes)
+        assert among is not None
+        assert among.tolist() == [0, 0, 1, 1, 2]
+        assert texts.of_units(np.empty(0, np.int64)).tolist() == []

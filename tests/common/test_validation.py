@@ -26,7 +26,7 @@ def validated(*cells: tuple[object, ...], labels: tuple[str, ...] = LABELS) -> t
     """Examples of these rows, or the refusal."""
     faults = Faults()
     rows = [Row.of(number, row) for number, row in enumerate(cells, start=1)]
-    columns = Columns(partition="shop") if len(cells[0]) == 3 else Columns()
+    columns = [Columns(), Columns(partition="shop"), Columns(partition="shop", group="person")][len(cells[0]) - 2]
     examples = validate_rows("reviews.csv", rows, Expected(labels, columns), faults)
     faults.refuse()
     return examples
@@ -110,6 +110,37 @@ def test_what_names_no_partition(domain: object) -> None:
 
 def test_a_partition_may_be_a_number() -> None:
     assert validated(("good", "positive", 7)) == (Example("good", 1, "7"),)
+
+
+@pytest.mark.parametrize("person", [None, "", " \t", 1.5, float("nan"), True, [7], b"Jane", "\ud83d"])
+def test_p02_a_row_without_a_person_is_refused(person: object) -> None:
+    """With its number; every row that lacks one is told."""
+    rows = [("good", 1, "north", "Jane"), ("bad", 0, "north", person), ("fair", 0, "north", person)]
+    assert refusal(*rows) == (
+        "reviews.csv: row 2: person names no person | row 3: person names no person; "
+        "give every row its person's id, in text or as a whole number, or remove the row"
+    )
+
+
+def test_p02_a_person_is_an_id_in_text_or_a_whole_number() -> None:
+    """Blanks around it do not make another person, who would be a second unit."""
+    rows = [("good", 1, "north", 7), ("fine", 1, "south", " 7 "), ("bad", 0, "north", "Jane")]
+    assert [(example.domain, example.group) for example in validated(*rows)] == [
+        ("north", "7"), ("south", "7"), ("north", "Jane"),
+    ]  # fmt: skip
+
+
+def test_persons_need_no_partition() -> None:
+    faults = Faults()
+    rows = [Row.of(1, ("good", 1, "Jane"), 2)]
+    examples = validate_rows("r.csv", rows, Expected(LABELS, Columns(group="person")), faults)
+    assert not len(faults)
+    assert examples == (Example("good", 1, "", "Jane"),)
+
+
+def test_p15_a_persons_id_is_never_shown() -> None:
+    assert "Jane" not in refusal(("good", "neutral", "north", "Jane"), ("", 1, None, "Jane"))
+    assert "Jane" not in repr(Row.of(1, ("good", 1, "north", "Jane")))
 
 
 def test_p15_a_text_in_the_place_of_a_label_is_not_shown() -> None:

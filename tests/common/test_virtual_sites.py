@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from common import virtual_sites as module
 from common.errors import BadInput
+from common.examples import Example
 from common.study import Study
 from common.study_file import parse_study
 from common.virtual_sites import VirtualSites, virtual_sites
@@ -63,7 +66,6 @@ def test_how_the_simulation_is_spread_does_not_read_the_data_again(tiny_data: Pa
 @pytest.mark.parametrize("removed", [0, 100, 399])
 def test_p10_removing_a_row_moves_no_other_row(tmp_path: Path, removed: int) -> None:
     """Split and partition by column: each row's place depends on that row alone."""
-    import csv
 
     def written(name: str, rows: list[tuple[str, str, str]]) -> Path:
         path = tmp_path / name
@@ -97,6 +99,73 @@ def test_p03_the_declared_size_is_typed_or_rounded_down(tiny_data: Path) -> None
 )
 def test_p03_rounding_keeps_two_digits(rows: int, declared: int) -> None:
     assert module._rounded(rows) == declared
+
+
+def write_persons(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("text", "label", "region", "person"), *rows])
+    return path
+
+
+def rows_of_persons(persons: int = 60, each: int = 7) -> list[tuple[str, str, str, str]]:
+    """Rows of persons in turn, each of whom has ``each`` rows in whatever regions."""
+    return [(*row, f"p{number % persons}") for number, row in enumerate(tiny_rows(persons * each))]
+
+
+BY_PERSON = ("privacy.unit=group", "privacy.group_column=person", "privacy.rows_per_group=2")
+
+
+def groups_of(examples: tuple[Example, ...]) -> set[str]:
+    return {example.group for example in examples}
+
+
+def test_p03_the_declared_size_counts_persons(tmp_path: Path) -> None:
+    """Not rows: two thousand of them here, capped at two each, are a few dozen persons at every site."""
+    data = write_persons(tmp_path / "rows.csv", rows_of_persons(300, 7))
+    found = virtual_sites(study_of(data, *BY_PERSON))
+    for site in found.sites:
+        persons = len(groups_of(site.examples))
+        assert persons < len(site.examples) <= 2 * persons
+        assert site.declared_size == module._rounded(persons)
+
+
+@pytest.mark.parametrize("kind", ["column", "iid", "dirichlet"])
+def test_p10_a_person_is_whole_in_one_part_and_capped(tmp_path: Path, kind: str) -> None:
+    data = write_persons(tmp_path / "rows.csv", rows_of_persons())
+    found = virtual_sites(study_of(data, *BY_PERSON, f"data.partition={kind}"))
+    training = set().union(*(groups_of(site.examples) for site in found.sites))
+    assert not training & groups_of(found.validation)
+    assert not training & groups_of(found.test)
+    assert not groups_of(found.validation) & groups_of(found.test)
+    assert training | groups_of(found.validation) | groups_of(found.test) == {f"p{n}" for n in range(60)}
+    for site in found.sites:
+        assert max(Counter(example.group for example in site.examples).values()) == 2
+    if kind != "column":
+        assert sum(len(groups_of(site.examples)) for site in found.sites) == len(training)
+
+
+@pytest.mark.parametrize("removed", ["p0", "p17", "p59"])
+def test_p10_removing_a_person_changes_no_other_persons_site_part_or_rows(tmp_path: Path, removed: str) -> None:
+    """Column by column as in life; how rows are dealt to *virtual* sites otherwise may depend on others."""
+    rows = rows_of_persons()
+    fewer = [row for row in rows if row[3] != removed]
+    one, two = (
+        virtual_sites(study_of(write_persons(tmp_path / name, written), *BY_PERSON, "data.validation_rows=9999"))
+        for name, written in (("a.csv", rows), ("b.csv", fewer))
+    )
+    parts = [(site.examples, other.examples) for site, other in zip(one.sites, two.sites, strict=True)]
+    gone = 0
+    for whole, rest in [*parts, (one.validation, two.validation), (one.test, two.test)]:
+        assert tuple(example for example in whole if example.group != removed) == rest
+        gone += len(whole) - len(rest)
+    assert gone > 0
+
+
+def test_p02_virtual_sites_refuse_a_row_without_a_person(tmp_path: Path) -> None:
+    rows = rows_of_persons()
+    rows[4] = (*rows[4][:3], "")
+    with pytest.raises(BadInput, match=r"rows.csv: row 5 \(line 6\): person names no person"):
+        virtual_sites(study_of(write_persons(tmp_path / "rows.csv", rows), *BY_PERSON))
 
 
 def test_validation_is_capped(tiny_data: Path) -> None:

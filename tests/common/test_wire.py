@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from common.errors import (
     PolicyRefusal,
     RunFailed,
 )
+from common.privacy.ledger.details import Head
 from common.privacy.mechanism import Composition, Gaussian, Mechanism, NotPrivate, SampledGaussian
 from common.study import Study, StudySection, TaskSection
 from common.weights import Weights, bytes_of
@@ -43,7 +45,9 @@ from common.wire import (
 )
 
 STUDY = Study(study=StudySection(name="wire"), task=TaskSection(labels=["a", "b"]))
-PLAN = RoundPlan(STUDY, 3, Phase.TRAIN, 5)
+RUN = "0123456789abcdef" * 2
+PLAN = RoundPlan(STUDY, 3, Phase.TRAIN, 5, RUN)
+HEAD = Head(sequence=7, hash="ab" * 32)
 WEIGHTS: Weights = {
     "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "head.bias": np.zeros(2, np.float32),
@@ -89,7 +93,7 @@ class TestRoundTrip:
     @settings(deadline=None)
     @given(weights, st.integers(1, 10**6), st.sampled_from(Phase), st.integers(1, 10**5))
     def test_a_plan(self, tensors: Weights, number: int, phase: Phase, steps: int) -> None:
-        plan = RoundPlan(STUDY, number, phase, steps)
+        plan = RoundPlan(STUDY, number, phase, steps, RUN)
         found, came = unpack_plan(pack_plan(plan, tensors))
         assert found == plan
         assert same(came, tensors)
@@ -97,9 +101,11 @@ class TestRoundTrip:
     @settings(deadline=None)
     @given(weights, st.integers(1, 10**6), mechanisms, st.lists(mechanisms, max_size=3))
     def test_an_update(self, tensors: Weights, number: int, one: Mechanism, more: list[Mechanism]) -> None:
-        update = Update("north", number, tensors, Composition((one, *more)) if more else one)
+        head = HEAD if number % 2 else None
+        update = Update("north", number, tensors, Composition((one, *more)) if more else one, head)
         found = unpack_update(pack_update(update), tensors)
         assert (found.site, found.round, found.mechanism) == (update.site, update.round, update.mechanism)
+        assert found.head == head
         assert same(found.weights, tensors)
 
     @settings(deadline=None)
@@ -107,7 +113,8 @@ class TestRoundTrip:
     def test_a_description(
         self, name: str, partition: int, size: int, weight: float, epsilon: float, delta: float
     ) -> None:
-        description = SiteDescription(name, partition, size, weight + 1e-9, epsilon, delta, weight)
+        order = partition % 3
+        description = SiteDescription(name, partition, size, weight + 1e-9, epsilon, delta, weight, order)
         assert unpack_description(pack_description(description)) == description
 
     def test_through_flowers_own_serialization(self) -> None:
@@ -136,6 +143,8 @@ class TestWhatIsSent:
         content = pack_update(UPDATE)
         assert set(content) == {"update", "weights"}
         assert set(content["update"]) == {"site", "round", "mechanism"}
+        witnessed = pack_update(replace(UPDATE, head=HEAD))["update"]
+        assert set(witnessed) == {"site", "round", "mechanism", "head_sequence", "head_hash"}
         assert set(content["weights"]) == set(WEIGHTS)
 
     def test_p15_a_description(self) -> None:

@@ -256,7 +256,7 @@ def test_errors_with_json_are_json_too(hanse: Hanse) -> None:
     assert_refused(ended, "no such study file")
     assert json.loads(ended.out)["error"] == "BadInput"
     assert "missing.toml: no such study file" in json.loads(ended.out)["message"]
-    waiting = hanse("study", "check", "study.toml", "--set", "privacy.unit=group", "--json")
+    waiting = hanse("study", "check", "study.toml", "--set", "federation.selection=bandit", "--json")
     assert json.loads(waiting.out)["error"] == "NotYet"
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from common.errors import RunFailed
 from common.evaluation import evaluate_logits
+from common.privacy.spending import Claim
 from deploy.results import classes_table, evaluation_table, print_result, read_result
 
 
@@ -49,16 +50,17 @@ def text_of(table: Any) -> str:
 
 
 def test_the_private_table_has_each_sites_epsilon_and_budget(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(result(private=True), "runs/one", as_json=False)
+    print_result(result(private=True), "runs/one", False, {"north": Claim(24.0, 3e-5)})
     shown = capsys.readouterr().out
     for figure in ("north", "640", "7.988", "1.0e-05", "0.6041", "Each site's epsilon ...", "runs/one"):
         assert figure in shown
-    assert "no ledger was kept" in shown
+    assert "24" in shown
+    assert "signed ledger" in shown
     assert "NOT private" not in shown
 
 
 def test_a_run_without_privacy_is_never_shown_with_an_epsilon(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(result(private=False), "runs/one", as_json=False)
+    print_result(result(private=False), "runs/one", False, {})
     shown = capsys.readouterr().out
     assert "This run was NOT private." in shown
     assert "none" in shown
@@ -66,8 +68,9 @@ def test_a_run_without_privacy_is_never_shown_with_an_epsilon(capsys: pytest.Cap
 
 
 def test_json_is_the_result_and_the_directory(capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(result(private=True), "runs/one", as_json=True)
-    assert json.loads(capsys.readouterr().out) == {**result(private=True), "directory": "runs/one"}
+    print_result(result(private=True), "runs/one", True, {"north": Claim(24.0, 3e-5)})
+    told = {"directory": "runs/one", "claims": {"north": {"epsilon": 24.0, "delta": 3e-5}}}
+    assert json.loads(capsys.readouterr().out) == {**result(private=True), **told}
 
 
 def test_the_evaluation_table_has_all_examples_and_each_domain_and_marks_the_worst() -> None:

@@ -72,15 +72,15 @@ def test_the_engine_is_the_one_that_the_study_names(
     for engine in ("ray", "locally"):
         name = "_simulate_on_ray" if engine == "ray" else "_simulate_locally"
         monkeypatch.setattr(deploy.simulation, name, lambda *_, engine=engine: ran.append(engine))
-    simulate(make(), tmp_path)
-    simulate(make("simulation.engine=ray"), tmp_path)
+    simulate(make("privacy.enabled=false"), tmp_path)
+    simulate(make("privacy.enabled=false", "simulation.engine=ray"), tmp_path)
     assert ran == ["locally", "ray"]
 
 
 def test_nothing_reaches_for_the_network(make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(deploy.simulation, "_simulate_locally", lambda *_: None)
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
-    simulate(make(), tmp_path)
+    simulate(make("privacy.enabled=false"), tmp_path)
     assert os.environ["FLWR_TELEMETRY_ENABLED"] == "0"
     assert os.environ["FLWR_DISABLE_UPDATE_CHECK"] == "1"
 

@@ -137,6 +137,24 @@ def local_overhead() -> dict[str, Any]:
     return measure(load_study(None, []))
 
 
+def ledger_overhead() -> dict[str, Any]:
+    """Time of policy and ledger over training time, default study."""
+    from deploy.default_study import load_study
+    from tests.benchmarks.ledger_overhead import ledger_overhead as measure
+
+    return measure(load_study(None, []))
+
+
+def ledger_crashes() -> dict[str, Any]:
+    """300 kills over reserve, train and settle: the ledger verifies and counts enough after each."""
+    from dataclasses import asdict
+
+    from tests.common.privacy.crashing import kill_many
+
+    with tempfile.TemporaryDirectory() as name:
+        return asdict(kill_many(Path(name) / "sites", 300))
+
+
 def start_up() -> dict[str, Any]:
     """Wall time of `hanse --help`, seven times."""
     seconds = []
@@ -173,6 +191,8 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "engines-agree": engines_agree,
     "coordinator-memory": coordinator_memory,
     "local-overhead": local_overhead,
+    "ledger-overhead": ledger_overhead,
+    "ledger-crashes": ledger_crashes,
     "start-up": start_up,
     "demo-from-clone": demo_from_clone,
 }

@@ -17,6 +17,8 @@ from common.study import Study
 from common.wire import TRAIN, SiteDescription, pack_description, pack_refusal, unpack_plan
 from server.messaging import Reply, connected_sites, replies
 
+RUN = "0123456789abcdef" * 2
+
 Answer = Callable[[Message], RecordDict | Error | None]
 
 
@@ -153,14 +155,14 @@ def test_no_reply_is_kept_once_the_next_is_asked_for(monkeypatch: pytest.MonkeyP
 
 def test_sites_come_in_the_order_of_their_partitions(tiny_study: Study) -> None:
     grid = ScriptedGrid(described())
-    sites = connected_sites(grid, tiny_study)  # type: ignore[arg-type]  # enough of a grid
+    sites = connected_sites(grid, tiny_study, RUN)  # type: ignore[arg-type]  # enough of a grid
     assert list(sites) == [8, 7, 6, 5]
     assert [site.partition for site in sites.values()] == [0, 1, 2, 3]
 
 
 def test_a_description_is_asked_without_weights(tiny_study: Study) -> None:
     grid = ScriptedGrid(described())
-    connected_sites(grid, tiny_study)  # type: ignore[arg-type]  # enough of a grid
+    connected_sites(grid, tiny_study, RUN)  # type: ignore[arg-type]  # enough of a grid
     plan, weights = unpack_plan(grid.questions["0"].content)
     assert plan.study == tiny_study
     assert weights == {}
@@ -184,16 +186,16 @@ def test_a_site_that_does_not_describe_itself_ends_the_run(
 ) -> None:
     monkeypatch.setattr(server.messaging, "_DESCRIPTION_SECONDS", 0.5)
     with pytest.raises(kind, match=message):
-        connected_sites(ScriptedGrid(answer), tiny_study)  # type: ignore[arg-type]  # enough of a grid
+        connected_sites(ScriptedGrid(answer), tiny_study, RUN)  # type: ignore[arg-type]  # enough of a grid
 
 
 def test_two_sites_of_one_name_are_refused(tiny_study: Study) -> None:
     grid = ScriptedGrid(lambda message: described(name="same")(grid.questions["0"]))
     with pytest.raises(BadInput, match="two sites have the same name"):
-        connected_sites(grid, tiny_study)  # type: ignore[arg-type]  # enough of a grid
+        connected_sites(grid, tiny_study, RUN)  # type: ignore[arg-type]  # enough of a grid
 
 
 def test_too_few_nodes_end_the_run(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.messaging, "_REGISTRATION_SECONDS", 0.2)
     with pytest.raises(RunFailed, match=r"3 of 4 sites connected within 0 s"):
-        connected_sites(ScriptedGrid(described(), nodes=[5, 6, 7]), tiny_study)  # type: ignore[arg-type]
+        connected_sites(ScriptedGrid(described(), nodes=[5, 6, 7]), tiny_study, RUN)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 
 from common.evaluation import Evaluation, evaluate_logits
 from common.privacy.accounting import noise_multiplier_for
+from common.privacy.ledger.details import Head
 from common.schedule import planned_steps, schedule
 from common.study import Study
 from common.wire import SiteDescription
@@ -49,7 +50,9 @@ def result_of(study: Study, missing: tuple[int, ...] = (), consumed: tuple[int, 
                 planned.number, planned.phase, planned.steps, entries, evaluation(planned.number), 3, 2, seconds
             )
         )
-    coordinator: Any = SimpleNamespace(study=study, sites=sites)
+    heads = {"a": Head(sequence=9, hash="cd" * 32)} if study.privacy.enabled else {}
+    directory = SimpleNamespace(witnessed=lambda: heads)
+    coordinator: Any = SimpleNamespace(study=study, sites=sites, directory=directory, run="ef" * 16)
     state = Checkpoint(len(records), {}, best_round=2, consumed=consumed)
     result = study_result(coordinator, records, state, evaluation(3), 12.5)
     assert json.loads(json.dumps(result)) == result
@@ -64,14 +67,14 @@ def without_privacy(study: Study) -> Study:
 def test_a_private_result_states_the_guarantee_and_what_it_leaves_out(tiny_study: Study) -> None:
     result = result_of(tiny_study)
     assert result["private"] is True
-    assert result["ledger"] is None
+    assert result["ledger"] == {"run": "ef" * 16, "heads": {"a": {"sequence": 9, "hash": "cd" * 32}}}
     privacy = result["privacy"]
     assert "one row" in privacy["statement"]
     assert "over this whole run alone" in privacy["statement"]
     assert privacy["unit"] == "example"
     assert privacy["adjacency"] == "add or remove one unit"
     assert "AES-256 keystream" in privacy["noise"]
-    assert any("no ledger" in line for line in privacy["not_covered"])
+    assert any("not that the recorded mechanism is what ran" in line for line in privacy["not_covered"])
     for site in result["sites"]:
         assert 7.8 < site["epsilon"] <= site["epsilon_budget"] == 8.0
         assert site["sample_rate"] == pytest.approx(0.1)

@@ -155,7 +155,8 @@ def open_ledger(where: Path | str, key_file: Path) -> Ledger:
     A key whose ledger is gone is refused: a second ledger under it would begin at nothing spent (P8). A ledger
     whose key is gone fails verification at its first use: a new key signed none of it.
     """
-    if key_file.exists() and not (isinstance(where, str) and "://" in where) and not Path(where).exists():
+    is_file = not (isinstance(where, str) and "://" in where)
+    if key_file.exists() and is_file and not (Path(where).exists() and Path(where).stat().st_size):
         raise BadInput(f"{where}: the ledger of {key_file} is gone; restore it, or move the key away")
     store = LedgerStore(where)
     key = load_site_key(key_file) if key_file.exists() else create_site_key(key_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.common.privacy import postgres
 def postgres_server() -> Iterator[str]:
     """A server for the whole session."""
     if (why := postgres.missing()) is not None:
+        if os.environ.get("HANSE_TEST_POSTGRES_REQUIRED"):
+            pytest.fail(why)
         pytest.skip(why)
     with postgres.server() as url:
         yield url

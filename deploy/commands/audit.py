@@ -1,0 +1,158 @@
+"""`hanse audit`: verify what institutions and coordinators wrote down, from their files and public keys alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import AuditFailure, BadInput
+
+if TYPE_CHECKING:
+    from common.audit.ledger_audit import LedgerAudit
+    from common.audit.ledger_files import Bundle, TrustedKey
+    from common.audit.recomputed import RecomputedEpsilon
+    from common.audit.run_record import Witness
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Audit privacy claims from files and public keys.", no_args_is_help=True)
+
+_MARKS = {"passed": "[green]passed[/]", "failed": "[bold red]FAILED[/]", "not-possible": "[yellow]not possible[/]"}
+_KEY_FILE = 100
+
+
+@app.callback()
+def audit() -> None:
+    """Audit privacy claims from files and public keys."""
+
+
+@app.command()
+def ledger(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="[SITE=]BUNDLE...", help="Exported ledgers, one file for each site.")
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[SITE=]PUB", help="A site's public key, or a file that holds it; repeat it."),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[COORDINATOR=]FILE", help="Heads that a coordinator witnessed (witness.jsonl)."),
+    ] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="A coordinator's run directory; repeat it.")] = None,
+    prv: Annotated[bool, typer.Option(help="Also ask Opacus' PRV accountant; takes seconds.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check ledgers against keys, witnessed heads and run records; recompute every epsilon.
+
+    Exit code 4 if a check found a violation, 2 if a file or key cannot be used.
+    """
+    from common.audit.ledger_audit import audit_ledgers
+    from common.audit.run_record import read_run
+
+    found = audit_ledgers(
+        [_bundle(given) for given in bundles],
+        [_key(given) for given in key or []],
+        [_witness(given) for given in witness or []],
+        [read_run(directory) for directory in run or []],
+        second_opinion=prv,
+    )
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2, allow_nan=False))
+        if found.failed:
+            raise typer.Exit(AuditFailure.exit_code)
+        return
+    _print(found)
+    if found.failed:
+        names = ", ".join(f"{check.number} ({check.name})" for check in found.failed)
+        raise AuditFailure(f"audit: violations found by check {names}")
+
+
+def _bundle(given: str) -> Bundle:
+    from common.audit.ledger_files import Bundle
+
+    name, path = _named(given)
+    if not name:
+        name = path.parent.name if path.stem == "ledger" else path.stem
+    try:
+        return Bundle(str(path), path.read_bytes(), name)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _key(given: str) -> TrustedKey:
+    """A key in hexadecimal, or the name of a file that holds one."""
+    from common.audit.ledger_files import TrustedKey
+    from common.privacy.ledger.keys import public_key_from_hex
+
+    name, path = _named(given)
+    text = str(path)
+    if path.is_file():
+        text = path.read_bytes()[:_KEY_FILE].decode("ascii", "replace").strip()
+    try:
+        public_key_from_hex(text)
+    except BadInput as error:
+        raise BadInput(f"--key {given}: must be 64 lower-case hexadecimal digits, or a file of them") from error
+    return TrustedKey(text, name)
+
+
+def _witness(given: str) -> Witness:
+    from common.audit.run_record import read_witness
+
+    name, path = _named(given)
+    return read_witness(path, name)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """NAME=PATH; a path that exists as it stands has no name."""
+    name, separator, path = given.partition("=")
+    if not separator or Path(given).exists():
+        return "", Path(given)
+    return name, Path(path)
+
+
+def _print(found: LedgerAudit) -> None:
+    from rich.table import Table
+
+    from deploy.console import wide_console
+
+    console = wide_console()
+    checks = Table("#", "check", "verdict", box=None, pad_edge=False)
+    for check in found.checks:
+        checks.add_row(str(check.number), check.name, _MARKS[check.verdict])
+    console.print(checks)
+    for check in found.checks:
+        for finding in check.findings:
+            console.print(f"  {check.number} {finding.severity}: {finding}", markup=False, highlight=False)
+    if found.figures:
+        console.print()
+        console.print(_figures(found.figures))
+        console.print(found.guarantee, markup=False)
+    console.print(found.unproven, markup=False)
+
+
+def _figures(figures: tuple[RecomputedEpsilon, ...]) -> object:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from common.audit.recomputed import in_words
+
+    table = Table("epsilon of", "claimed", "PLD", "RDP", "PRV", "delta", "released", box=None, pad_edge=False)
+    for figure in figures:
+        table.add_row(
+            escape(f"{figure.scope} {figure.name}"),
+            _number(figure.claimed),
+            _number(figure.pld),
+            _number(figure.rdp),
+            _number(figure.prv),
+            f"{figure.delta:.3g}",
+            escape(in_words(figure.mechanism)),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

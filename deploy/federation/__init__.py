@@ -1,0 +1,1 @@
+"""A federation across institutions: certificates, keys, invitations, and the Flower processes behind it."""
