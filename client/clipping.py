@@ -1,15 +1,12 @@
-"""Per-example clipping, and the noisy sum built on it (Abadi et al. 2016, Algorithm 1; Opacus underneath).
+"""Per-unit clipping in one backward pass (book-keeping; Bu et al. 2023, arXiv 2210.00038).
 
-The clipped sum of a batch is ``sum_i g_i * min(1, C' / ||g_i||)`` with ``C' = C (1 - ROUNDING_MARGIN)``, where
-``g_i`` is the gradient of example ``i`` over all trainable parameters together (flat clipping). Adding or
-removing one example moves it by at most C in Euclidean norm: that is the sensitivity the noise is calibrated
-against. Norms, factors and sums are float32 whatever the dtype of the gradients (PRIVACY P12).
-
-Where rows belong to groups, the group is what the sum is about: its gradient is the weighted sum of its rows'
-gradients, clipped as that of one example. A row that is not finite makes its whole group contribute zero.
+The clipped sum of a batch is ``sum_i G_i * min(1, C' / ||G_i||)`` with ``C' = C (1 - ROUNDING_MARGIN)``, where
+``G_i`` is the gradient of unit ``i`` over all trainable parameters together (flat clipping; Abadi et al. 2016,
+Algorithm 1). Adding or removing one unit moves it by at most C in Euclidean norm: that is the sensitivity the
+noise is calibrated against. Norms, factors and sums are float32 whatever the type of activations (PRIVACY P12).
 
     ========================== ==========================================
-    gradient of an example     its contribution
+    gradient of a unit         its contribution
     ========================== ==========================================
     norm below C'              itself
     norm above C'              scaled to norm C'
@@ -18,185 +15,342 @@ gradients, clipped as that of one example. A row that is not finite makes its wh
     norm overflows float32     zero
     ========================== ==========================================
 
-A batch without examples contributes zero and still receives noise. Noise comes from Hanse's own source, never
-from Opacus' (whose ``secure_mode`` needs a package that no longer installs).
+The backward pass computes gradients of activations alone. Trainable parameters are frozen meanwhile, and each
+layer that holds some has its inputs and its output remembered; where nothing below a layer trains, the pass
+stops there. Norms and sums then come from ``client.layer_gradients``. A layer of a kind that is unknown there is
+left to Opacus' rule for it, which makes gradients for each row, with one line in the log.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import torch
-from opacus.grad_sample.utils import register_grad_sampler
-from opacus.optimizers import DPOptimizer
+from opacus.grad_sample import GradSampleModule
 from torch import nn
 
+from client.layer_gradients import (
+    BiasGradient,
+    EmbeddingGradient,
+    ExplicitGradient,
+    LayerGradient,
+    SharedInput,
+    weight_gradient,
+)
 from common.errors import HanseError
-from common.privacy.randomness import NoiseSource
 
-__all__ = ["ROUNDING_MARGIN", "NoisyClippedSum", "clip_factors"]
+__all__ = ["ROUNDING_MARGIN", "ClippedBackward", "Units", "clip_factors"]
 
 ROUNDING_MARGIN = 1e-4
 """C is reduced by this share, which covers float32 rounding in norms and sums of up to 1e9 terms."""
 
+_log = logging.getLogger(__name__)
+_Gradients: TypeAlias = dict[nn.Parameter, torch.Tensor]
+_Rule: TypeAlias = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], _Gradients]
 
-def clip_factors(gradients: Sequence[torch.Tensor], max_grad_norm: float) -> torch.Tensor:
-    """Factor in [0, 1] for each example, float32 ``(batch,)``; 0 for one whose norm is not finite.
 
-    Args:
-        gradients: per-example gradients, one tensor ``(batch, ...)`` per parameter.
-        max_grad_norm: C.
-    """
-    squares = [_rows(g).square().sum(dim=1) for g in gradients]
-    norms = torch.stack(squares, dim=1).sum(dim=1).sqrt()
+@dataclass(frozen=True)
+class Units:
+    """Which rows of a physical batch make up a unit, as the persons of unit "group"."""
+
+    index: torch.Tensor
+    """Unit of each row, numbered from 0 without gaps, int64 ``(rows,)``."""
+    weights: torch.Tensor
+    """Factor of each row within its unit's gradient, ``(rows,)``."""
+
+
+@dataclass
+class _Call:
+    """One call of a layer in the forward pass."""
+
+    layer: nn.Module
+    inputs: torch.Tensor
+    output: torch.Tensor
+
+
+def clip_factors(squared_norms: torch.Tensor, max_grad_norm: float) -> torch.Tensor:
+    """Factor in [0, 1] for each unit, float32 ``(units,)``; 0 where the norm is not finite."""
+    norms = squared_norms.float().sqrt()
     factors = (max_grad_norm * (1 - ROUNDING_MARGIN) / norms).clamp(max=1.0)
     return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
 
 
-def _rows(gradient: torch.Tensor) -> torch.Tensor:
-    # One float32 row per example; -1 in place of the product would not do for a batch without examples.
-    return gradient.reshape(len(gradient), math.prod(gradient.shape[1:])).float()
+class ClippedBackward:
+    """A network whose backward pass adds clipped sums to its parameters' ``summed_grad``.
 
-
-@register_grad_sampler(nn.LayerNorm)  # type: ignore[untyped-decorator]
-def layer_norm_gradients(
-    layer: nn.LayerNorm, activations: list[torch.Tensor], backprops: torch.Tensor
-) -> dict[nn.Parameter, torch.Tensor]:
-    """Per-example gradients of a LayerNorm, with or without a bias (Opacus' own rule needs one)."""
-    gradients: dict[nn.Parameter, torch.Tensor] = {}
-    summed = tuple(range(1, backprops.dim() - 1))
-    if layer.weight is not None and layer.weight.requires_grad:
-        normalised = nn.functional.layer_norm(activations[0], layer.normalized_shape, eps=layer.eps)
-        product = normalised * backprops
-        gradients[layer.weight] = product.sum(dim=summed) if summed else product
-    if layer.bias is not None and layer.bias.requires_grad:
-        gradients[layer.bias] = backprops.sum(dim=summed) if summed else backprops
-    return gradients
-
-
-class NoisyClippedSum(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
-    """Opacus' optimizer for logical batches split into physical ones.
-
-    For each physical batch: backward, then :meth:`accumulate`; at the end of the logical batch
-    :meth:`noisy_step`, once, also when there was no example at all.
+    For each physical batch: call it, then :meth:`backward` with the losses of the rows. Parameters that train
+    must belong to one layer each.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        *,
-        noise_multiplier: float,
-        max_grad_norm: float,
-        expected_batch_size: float,
-        noise: NoiseSource,
-    ) -> None:
-        """Wrap ``optimizer``.
-
-        Args:
-            optimizer: takes the step once the gradient is noised.
-            noise_multiplier: sigma: noise standard deviation of the sum over ``max_grad_norm``.
-            max_grad_norm: C.
-            expected_batch_size: divides the noisy sum.
-            noise: where noise comes from.
-        """
-        super().__init__(
-            optimizer,
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=max_grad_norm,
-            expected_batch_size=expected_batch_size,
-        )
-        self._noise_source = noise
-
-    def accumulate(self, units: torch.Tensor | None = None, weights: torch.Tensor | None = None) -> None:
-        """Clip the gradients of the last backward pass, unit by unit, and add them to the sum.
-
-        Args:
-            units: group of each row, numbered from 0, int64 ``(rows,)``; every row of a group is in this pass.
-                None: each row is a unit of its own.
-            weights: factor of each row within its group's gradient, ``(rows,)``; given with ``units``.
+    def __init__(self, network: nn.Module, parameters: Sequence[nn.Parameter], max_grad_norm: float) -> None:
+        """Take over ``network``, of which ``parameters`` train; ``max_grad_norm`` is C.
 
         Raises:
-            HanseError: gradients and units disagree about the rows, or a parameter has no gradient of them.
+            HanseError: a parameter belongs to two layers, or to none.
         """
-        if units is not None and weights is not None:
-            self._group(units, weights)
-        elif units is not weights:
-            raise HanseError("units and weights are given together or not at all")
-        self.clip_and_accumulate()
-        for parameter in self.params:
-            parameter.grad_sample = None
-            parameter.grad = None
+        self._network = network
+        self._parameters_by_layer = _owners(network, parameters)
+        self._trained = list(parameters)
+        self._max_grad_norm = max_grad_norm
+        self._calls: list[_Call] = []
+        self._hooks = [
+            layer.register_forward_hook(self._remember, with_kwargs=True) for layer in self._parameters_by_layer
+        ]
 
-    def _group(self, units: torch.Tensor, weights: torch.Tensor) -> None:
-        """Turn gradients of rows into gradients of groups, which are then clipped as they stand.
+    def __call__(self, **inputs: torch.Tensor) -> Any:
+        """The network's own forward pass, its trainable layers remembered until :meth:`backward`."""
+        self._calls.clear()
+        with _frozen(self._trained):
+            return self._network(**inputs)
 
-        Norms are taken of the very float32 sums that are added up: rows that cancel can round as they will.
-        """
-        groups = int(units.max()) + 1 if len(units) else 0
-        for parameter in self.params:
-            flat = _rows(self._per_example(parameter))
-            if len(flat) != len(units):
-                raise HanseError(f"gradients of {len(flat)} rows came for the units of {len(units)}")
-            shares = flat * weights.float().unsqueeze(1)
-            grouped = flat.new_zeros(groups, flat.shape[1]).index_add_(0, units, shares)
-            parameter.grad_sample = grouped.view(groups, *parameter.shape)
-
-    def clip_and_accumulate(self) -> None:
-        """Clip in float32 and add up; an example with a non-finite gradient contributes zero.
-
-        Raises:
-            HanseError: a trainable parameter came without a per-example gradient and would go unclipped.
-        """
-        gradients = [self._per_example(parameter) for parameter in self.params]
-        factors = clip_factors(gradients, self.max_grad_norm)
-        dead = factors == 0
-        for parameter, gradient in zip(self.params, gradients, strict=True):
-            flat = _rows(gradient)
-            if bool(dead.any()):  # 0 * inf is NaN
-                flat = torch.where(dead.unsqueeze(1), torch.zeros_like(flat), flat)
-            total = (factors @ flat).view_as(parameter)
-            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
-
-    def add_noise(self) -> None:
-        """Turn each parameter's sum into its noisy gradient; the sums are gone afterwards.
-
-        Raises:
-            HanseError: a parameter has no sum, as after a second call: a sum is noised once.
-        """
-        for parameter in self.params:
-            total = parameter.summed_grad
-            if total is None:
-                raise HanseError("there is no clipped sum to add noise to: each is noised once, after its batch")
-            noised = self._noise_source.noisy_sum(total, self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = noised.view_as(parameter)
-            parameter.summed_grad = None
-
-    def noisy_step(self, pull: float = 0.0, towards: Sequence[torch.Tensor] = ()) -> None:
-        """Add noise to the sum, divide by the expected batch size, and take the optimizer's step.
+    def backward(self, losses: torch.Tensor, units: Units | None = None) -> None:
+        """Clip the units' gradients and add them to each parameter's ``summed_grad``; one backward pass.
 
         Args:
-            pull: FedProx' mu: adds ``mu (w - towards)`` to the noisy gradient (Li et al. 2020, eq. 2).
-            towards: the parameters at the start of the round, in the optimizer's order.
-        """
-        for parameter in self.params:
-            if parameter.summed_grad is None:
-                parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)
-        self.add_noise()
-        for parameter in self.params:
-            parameter.grad /= self.expected_batch_size
-        for parameter, start in zip(self.params, towards, strict=False):
-            parameter.grad += pull * (parameter.detach() - start)
-        self.original_optimizer.step()
-        for parameter in self.params:
-            parameter.grad = None
+            losses: one for each row, ``(rows,)``.
+            units: how rows form units; None where each row is one.
 
-    @staticmethod
-    def _per_example(parameter: nn.Parameter) -> torch.Tensor:
-        gradient = getattr(parameter, "grad_sample", None)
-        if not isinstance(gradient, torch.Tensor):
+        Raises:
+            HanseError: a parameter would go unclipped: its layer was not reached, or mixes rows.
+        """
+        slots = _Slots.of(units, len(losses), losses.device)
+        if not slots.units:
+            self._calls.clear()
+            for parameter in self._trained:
+                if getattr(parameter, "summed_grad", None) is None:
+                    parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)  # type: ignore[attr-defined]
+            return
+        gradients = self._gradients(losses, slots)
+        if missing := [p for p in self._trained if id(p) not in {id(each.parameter) for each in gradients}]:
             raise HanseError(
-                f"a trainable parameter of shape {tuple(parameter.shape)} has no per-example gradient and "
-                "would go unclipped; this model cannot be trained privately as it is"
+                f"a trainable parameter of shape {tuple(missing[0].shape)} has no gradient by row and would go "
+                "unclipped; this model cannot be trained privately as it is"
             )
-        return gradient
+        self._add(gradients, clip_factors(_squared_norms(gradients), self._max_grad_norm))
+
+    def _add(self, gradients: list[LayerGradient], factors: torch.Tensor) -> None:
+        """Add the units' gradients, each times its factor, to the parameters' sums."""
+        if bool((factors == 0).any()):
+            alive = factors.nonzero().squeeze(1)
+            factors = factors[alive]
+            for each in gradients:
+                each.keep(alive)
+        for each in gradients:
+            total, parameter = each.weighted_sum(factors), each.parameter
+            previous = getattr(parameter, "summed_grad", None)
+            parameter.summed_grad = total if previous is None else previous.add_(total)  # type: ignore[attr-defined]
+
+    def cleanup(self) -> None:
+        """Take all hooks off the network again."""
+        while self._hooks:
+            self._hooks.pop().remove()
+        self._calls.clear()
+
+    def _remember(self, layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return output
+        if not isinstance(output, torch.Tensor):
+            raise HanseError(f"a trainable {type(layer).__name__} returns no tensor and would go unclipped")
+        # Frozen parameters need no gradient; the output of the lowest trainable layer is where the pass ends.
+        traced = output if output.requires_grad else output.detach().requires_grad_()
+        inputs = given[0] if given else next(iter(named.values()))
+        self._calls.append(_Call(layer, inputs.detach(), traced))
+        return traced
+
+    def _gradients(self, losses: torch.Tensor, slots: _Slots) -> list[LayerGradient]:
+        calls, self._calls = self._calls, []
+        found = torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
+        by_layer: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
+        for call, gradient in zip(calls, found, strict=True):
+            given = torch.zeros_like(call.output) if gradient is None else gradient
+            by_layer[call.layer].append((call.inputs, given))
+        inputs_seen: dict[tuple[object, ...], SharedInput] = {}
+        gradients: list[LayerGradient] = []
+        for layer, pairs in by_layer.items():
+            for inputs, outputs in pairs:
+                if len(inputs) != slots.rows or len(outputs) != slots.rows:
+                    raise HanseError(
+                        f"a trainable {type(layer).__name__} saw {len(outputs)} rows in a batch of {slots.rows}: "
+                        "it mixes rows, whose gradients would go unclipped"
+                    )
+            gradients += _layer_gradients(layer, self._parameters_by_layer[layer], pairs, slots, inputs_seen)
+        return gradients
+
+
+def _squared_norms(gradients: list[LayerGradient]) -> torch.Tensor:
+    total = gradients[0].squared_norms()
+    for each in gradients[1:]:
+        total = total + each.squared_norms()
+    return total
+
+
+def _units_in(units: Units) -> int:
+    """How many units the rows make up."""
+    return int(units.index.max()) + 1 if len(units.index) else 0
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Where each row's tokens go among its unit's tokens."""
+
+    rows: int
+    units: int
+    width: int
+    """Most rows of a unit."""
+    index: torch.Tensor | None
+    """Unit times width plus place within the unit, for each row; None: every row is a unit."""
+    weights: torch.Tensor | None
+
+    @classmethod
+    def of(cls, units: Units | None, rows: int, device: torch.device) -> _Slots:
+        if units is None:
+            return cls(rows, rows, 1, None, None)
+        if len(units.index) != rows or len(units.weights) != rows:
+            raise HanseError(f"losses of {rows} rows came for the units of {len(units.index)}")
+        count = _units_in(units)
+        sizes = torch.bincount(units.index, minlength=count)
+        width = int(sizes.max()) if rows else 1
+        order = torch.argsort(units.index, stable=True)
+        starts = torch.cumsum(sizes, 0) - sizes
+        places = torch.empty_like(units.index)
+        places[order] = torch.arange(rows, device=device) - starts[units.index[order]]
+        return cls(rows, count, width, units.index * width + places, units.weights.float())
+
+    def spread(self, values: torch.Tensor, weighted: bool) -> torch.Tensor:
+        """``(rows, tokens, n)`` to ``(units, width * tokens, n)``; rows that a unit lacks are zero."""
+        if self.index is None or self.weights is None:
+            return values
+        if weighted:
+            values = values * self.weights.view(-1, 1, 1)
+        spread = values.new_zeros(self.units * self.width, *values.shape[1:])
+        spread[self.index] = values
+        return spread.view(self.units, self.width * values.shape[1], *values.shape[2:])
+
+
+@contextmanager
+def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the context autograd computes no gradient of these parameters."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def _owners(network: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[nn.Module, list[nn.Parameter]]:
+    wanted = {id(parameter) for parameter in parameters}
+    owners: dict[nn.Module, list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for layer in network.modules():
+        own = [p for p in layer.parameters(recurse=False) if id(p) in wanted]
+        if twice := [p for p in own if id(p) in seen]:
+            raise HanseError(
+                f"a trainable parameter of shape {tuple(twice[0].shape)} is shared by two layers (tied weights); "
+                "its gradient cannot be clipped by row"
+            )
+        seen |= {id(p) for p in own}
+        if own:
+            owners[layer] = own
+    if seen != wanted:
+        raise HanseError("a parameter that is to train does not belong to the network")
+    return owners
+
+
+def _layer_gradients(
+    layer: nn.Module,
+    parameters: list[nn.Parameter],
+    pairs: list[tuple[torch.Tensor, torch.Tensor]],
+    slots: _Slots,
+    inputs_seen: dict[tuple[object, ...], SharedInput],
+) -> list[LayerGradient]:
+    """The gradients of a layer's parameters over all its calls, whose tokens follow one another."""
+    if type(layer) is nn.Linear:
+        outputs = _joined([slots.spread(_tokens(g), weighted=True) for _, g in pairs])
+        found: list[LayerGradient] = []
+        if any(p is layer.weight for p in parameters):
+            found.append(weight_gradient(layer.weight, _shared(pairs, slots, inputs_seen), outputs))
+        if any(p is layer.bias for p in parameters):
+            found.append(BiasGradient(layer.bias, outputs))
+        return found
+    if type(layer) is nn.Embedding and layer.max_norm is None and not layer.scale_grad_by_freq:
+        indexes = _joined([slots.spread(a.reshape(len(a), -1, 1), weighted=False) for a, _ in pairs])
+        outputs = _joined([slots.spread(_tokens(g), weighted=True) for _, g in pairs])
+        if layer.padding_idx is not None:
+            outputs = outputs * (indexes != layer.padding_idx)
+        return [EmbeddingGradient(layer.weight, indexes.squeeze(2), outputs)]
+    return _explicit(layer, parameters, pairs, slots)
+
+
+def _tokens(values: torch.Tensor) -> torch.Tensor:
+    """As ``(rows, tokens, n)`` in float32."""
+    return values.reshape(len(values), -1, values.shape[-1]).float()
+
+
+def _shared(
+    pairs: list[tuple[torch.Tensor, torch.Tensor]], slots: _Slots, seen: dict[tuple[object, ...], SharedInput]
+) -> SharedInput:
+    """The calls' inputs one after another; one object for layers that were called on the very same tensors."""
+    key = tuple((a.data_ptr(), a.shape, a.stride(), a.dtype) for a, _ in pairs)
+    if key not in seen:
+        seen[key] = SharedInput(_joined([slots.spread(_tokens(a), weighted=False) for a, _ in pairs]))
+    return seen[key]
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _explicit(
+    layer: nn.Module,
+    parameters: list[nn.Parameter],
+    pairs: list[tuple[torch.Tensor, torch.Tensor]],
+    slots: _Slots,
+) -> list[LayerGradient]:
+    rule = _layer_norm_rule(parameters) if type(layer) is nn.LayerNorm else _opacus_rule(type(layer))
+    totals: dict[int, torch.Tensor] = {}
+    for inputs, outputs in pairs:
+        for parameter, gradient in rule(layer, [inputs.float()], outputs.float()).items():
+            if gradient is not None:
+                flat = slots.spread(gradient.reshape(slots.rows, 1, parameter.numel()).float(), weighted=True)
+                total = flat.sum(1)
+                totals[id(parameter)] = totals[id(parameter)] + total if id(parameter) in totals else total
+    return [ExplicitGradient(p, totals[id(p)].view(slots.units, *p.shape)) for p in parameters if id(p) in totals]
+
+
+def _opacus_rule(kind: type[nn.Module]) -> _Rule:
+    rule = GradSampleModule.GRAD_SAMPLERS.get(kind)
+    if rule is None:
+        raise HanseError(f"a trainable layer of kind {kind.__name__} has no rule for gradients by row")
+    _tell_once(kind.__name__)
+    return rule  # type: ignore[no-any-return]  # Opacus is untyped
+
+
+@lru_cache(maxsize=64)
+def _tell_once(kind: str) -> None:
+    _log.warning("%s: gradients by row from Opacus' rule, which is slower", kind)
+
+
+def _layer_norm_rule(parameters: list[nn.Parameter]) -> _Rule:
+    """Gradients of a LayerNorm by row, with or without a bias (Opacus' own rule needs one)."""
+
+    def rule(layer: nn.Module, activations: list[torch.Tensor], backprops: torch.Tensor) -> _Gradients:
+        assert isinstance(layer, nn.LayerNorm)
+        gradients: _Gradients = {}
+        summed = tuple(range(1, backprops.dim() - len(layer.normalized_shape)))
+        if any(p is layer.weight for p in parameters):
+            normalised = nn.functional.layer_norm(activations[0], layer.normalized_shape, eps=layer.eps)
+            product = normalised * backprops
+            gradients[layer.weight] = product.sum(dim=summed) if summed else product
+        if any(p is layer.bias for p in parameters):
+            gradients[layer.bias] = backprops.sum(dim=summed) if summed else backprops
+        return gradients
+
+    return rule

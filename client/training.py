@@ -6,7 +6,6 @@ Sampler, clipping norm, noise and the mechanism that goes on record come from on
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from client.clipping import NoisyClippedSum
+from client.clipping import ClippedBackward, Units
+from client.noisy_sum import NoisyClippedSum
 from common.privacy.mechanism import Mechanism, SampledGaussian
 from common.privacy.randomness import Randomness
 from common.study import TrainingSection
@@ -117,11 +117,9 @@ def train_privately(
     The loss of an example is its own cross-entropy, never normalised over the batch (PRIVACY P11). Where a batch
     names persons, a person's gradient is the mean over the person's rows, clipped as one.
     """
-    from opacus.grad_sample import GradSampleModule
-
     parameters = trainee.parameters
-    wrapped = GradSampleModule(trainee.network, loss_reduction="sum", strict=False)
-    wrapped.train()
+    trainee.network.train()
+    clipped = ClippedBackward(trainee.network, parameters, plan.max_grad_norm)
     noisy = NoisyClippedSum(
         optimizer.build(parameters),
         noise_multiplier=plan.noise_multiplier,
@@ -134,13 +132,14 @@ def train_privately(
         for indexes in draws:
             for batch in trainee.batches(indexes):
                 with trainee.precision():
-                    logits = wrapped(**batch.inputs).logits
-                _backward(example_losses(logits, batch.labels).sum())
-                noisy.accumulate(batch.units, batch.weights)
+                    logits = clipped(**batch.inputs).logits
+                units = None
+                if batch.units is not None and batch.weights is not None:
+                    units = Units(batch.units, batch.weights)
+                clipped.backward(example_losses(logits, batch.labels), units)
             noisy.noisy_step(optimizer.proximal_mu, start)
     finally:
-        wrapped.cleanup()
-        _forget_activations(trainee.network)
+        clipped.cleanup()
         trainee.network.eval()
 
 
@@ -159,7 +158,7 @@ def train_without_privacy(
             losses = example_losses(logits, batch.labels)
             if batch.weights is not None:
                 losses = losses * batch.weights
-            _backward(losses.sum() / plan.expected_batch_size)
+            torch.autograd.backward(losses.sum() / plan.expected_batch_size)
         for parameter, origin in zip(trainee.parameters, start, strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -168,21 +167,6 @@ def train_without_privacy(
     trainee.network.eval()
 
 
-def _forget_activations(network: nn.Module) -> None:
-    # Opacus leaves these on modules when a step fails between forward and backward pass.
-    for module in network.modules():
-        for name in ("activations", "max_batch_len"):
-            if hasattr(module, name):
-                delattr(module, name)
-
-
 def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each example by itself, float32 ``(batch,)`` (PRIVACY P11)."""
     return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-
-
-def _backward(loss: torch.Tensor) -> None:
-    with warnings.catch_warnings():
-        # Said of every head on frozen features, where it is meant.
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        torch.autograd.backward(loss)

@@ -1,6 +1,8 @@
-"""No example moves the sum by more than C, whatever its gradient; noise has the declared scale (P12)."""
+"""No unit moves the clipped sum by more than C, whatever its gradient, and sums are exact (P12)."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -9,44 +11,58 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.clipping import ROUNDING_MARGIN, NoisyClippedSum, clip_factors
+import client.clipping
+from client.clipping import ROUNDING_MARGIN, ClippedBackward, Units, clip_factors
+from client.layer_gradients import SharedInput, WeightGradient, weight_gradient
 from common.errors import HanseError
-from common.privacy.gaussian_noise import grid_step
-from common.privacy.randomness import SeededRandomness, SystemRandomness
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-SHAPES = ((3, 2), (5,), (1,))
+SIZES = (6, 5, 1)
 ENTRIES = 12
 EXTREMES = 10_000
 
 
-def clipper(max_grad_norm: float = 1.0, noise_multiplier: float = 0.0, **options: float) -> NoisyClippedSum:
-    parameters = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
-    return NoisyClippedSum(
-        torch.optim.SGD(parameters, lr=1.0),
-        noise_multiplier=noise_multiplier,
-        max_grad_norm=max_grad_norm,
-        expected_batch_size=options.get("expected_batch_size", 1.0),
-        noise=SeededRandomness(1),
-    )
+class Slices(nn.Module):
+    """Three layers whose gradients are, row by row, what it is fed: losses are ``outputs . examples``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(1, size, bias=False) for size in SIZES)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, examples: torch.Tensor) -> torch.Tensor:
+        ones = torch.ones(len(examples), 1)
+        outputs = torch.cat([layer(ones) for layer in self.layers], dim=1)
+        return (outputs.to(examples.dtype) * examples).sum(dim=1)
 
 
-def feed(noisy: NoisyClippedSum, examples: torch.Tensor) -> None:
-    """Hand over per-example gradients ``(batch, ENTRIES)`` as a backward pass would leave them."""
-    start = 0
-    for parameter in noisy.params:
-        stop = start + parameter.numel()
-        parameter.grad_sample = examples[:, start:stop].reshape(len(examples), *parameter.shape)
-        start = stop
+class Clipper:
+    """A network of three layers under :class:`ClippedBackward`, and what has been summed."""
+
+    def __init__(self, max_grad_norm: float = 1.0) -> None:
+        network = Slices()
+        self.params = list(network.parameters())
+        self.clipped = ClippedBackward(network, self.params, max_grad_norm)
+
+    def feed(self, examples: torch.Tensor, units: Units | None = None) -> None:
+        """Take examples ``(rows, ENTRIES)`` as a physical batch."""
+        self.clipped.backward(self.clipped(examples=examples), units)
+
+    def take(self) -> torch.Tensor:
+        """The sum so far as float64 ``(ENTRIES,)``, which starts anew; the sum itself is float32."""
+        sums = [parameter.summed_grad for parameter in self.params]
+        assert all(each.dtype == torch.float32 for each in sums)
+        for parameter in self.params:
+            parameter.summed_grad = None
+        return torch.cat([each.flatten().double() for each in sums])
 
 
 def clipped_sum(examples: torch.Tensor, max_grad_norm: float = 1.0) -> torch.Tensor:
-    """The clipped sum of a batch as float64 ``(ENTRIES,)``; the sum itself is float32."""
-    noisy = clipper(max_grad_norm)
-    feed(noisy, examples)
-    noisy.clip_and_accumulate()
-    assert all(parameter.summed_grad.dtype == torch.float32 for parameter in noisy.params)
-    return torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
+    """The clipped sum of a batch as float64 ``(ENTRIES,)``."""
+    clipper = Clipper(max_grad_norm)
+    clipper.feed(examples)
+    return clipper.take()
 
 
 def extreme_examples(dtype: torch.dtype, rows: int = EXTREMES) -> torch.Tensor:
@@ -79,20 +95,17 @@ class TestClippedContribution:
     def test_p12_norm_is_at_most_c_for_ten_thousand_extreme_inputs(
         self, dtype: torch.dtype, max_grad_norm: float
     ) -> None:
-        """Each input alone through ``clip_and_accumulate``: at most C, with no tolerance, and finite.
+        """Each input as a batch of its own: at most C, with no tolerance, and finite.
 
         10,000 inputs for C = 1, 1,000 each for a small and a large C.
         """
         examples = extreme_examples(dtype, EXTREMES if max_grad_norm == 1.0 else 1000)
         assert not torch.isfinite(examples).all(dim=1)[:8].all(), "the extremes are in"
-        noisy = clipper(max_grad_norm)
+        clipper = Clipper(max_grad_norm)
         found = torch.empty(len(examples), ENTRIES, dtype=torch.float64)
         for row in range(len(examples)):
-            feed(noisy, examples[row : row + 1])
-            noisy.clip_and_accumulate()
-            found[row] = torch.cat([parameter.summed_grad.flatten() for parameter in noisy.params])
-            for parameter in noisy.params:
-                parameter.summed_grad = None
+            clipper.feed(examples[row : row + 1])
+            found[row] = clipper.take()
         norms = found.norm(dim=1)
         assert torch.isfinite(found).all()
         assert norms.max() <= max_grad_norm
@@ -125,18 +138,14 @@ class TestClippedContribution:
         example[0, -1] = float("nan")  # in another parameter than the first
         assert torch.equal(clipped_sum(example), torch.zeros(ENTRIES, dtype=torch.float64))
 
-    def test_p12_the_step_goes_on_after_a_poisoned_example(self) -> None:
-        noisy = clipper()
-        feed(noisy, torch.full((2, ENTRIES), float("nan")))
-        noisy.accumulate()
-        feed(noisy, torch.full((1, ENTRIES), 0.1))
-        noisy.accumulate()
-        noisy.noisy_step()
-        moved = torch.cat([parameter.detach().flatten() for parameter in noisy.params])
-        assert torch.allclose(moved, torch.full((ENTRIES,), -0.1))
+    def test_p12_the_sum_goes_on_after_a_poisoned_batch(self) -> None:
+        clipper = Clipper()
+        clipper.feed(torch.full((2, ENTRIES), float("nan")))
+        clipper.feed(torch.full((1, ENTRIES), 0.1))
+        assert torch.allclose(clipper.take(), torch.full((ENTRIES,), 0.1, dtype=torch.float64))
 
     def test_factors_lie_between_zero_and_one(self) -> None:
-        factors = clip_factors([extreme_examples(torch.float32, 500)], 0.5)
+        factors = clip_factors(extreme_examples(torch.float32, 500).square().sum(dim=1), 0.5)
         assert factors.dtype == torch.float32
         assert bool(((factors >= 0) & (factors <= 1)).all())
 
@@ -164,32 +173,27 @@ class TestSensitivity:
     @given(st.lists(st.integers(0, 8), min_size=1, max_size=6))
     def test_p12_physical_batches_add_up_to_the_logical_one(self, sizes: list[int]) -> None:
         examples = extreme_examples(torch.float32, 100)[: sum(sizes)]
-        noisy = clipper()
+        clipper = Clipper()
         for part in torch.split(examples, sizes):
-            feed(noisy, part)
-            noisy.clip_and_accumulate()
-        found = torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
-        assert torch.allclose(found, clipped_sum(examples), atol=1e-4)
+            clipper.feed(part)
+        assert torch.allclose(clipper.take(), clipped_sum(examples), atol=1e-4)
 
     def test_p12_an_empty_batch_contributes_zero(self) -> None:
         assert torch.equal(clipped_sum(torch.empty(0, ENTRIES)), torch.zeros(ENTRIES, dtype=torch.float64))
 
 
-def groups_of(sizes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def groups_of(sizes: list[int]) -> Units:
     """Group and share in its mean of each row, for groups of these sizes."""
     counts = torch.tensor(sizes, dtype=torch.int64)
     units = torch.repeat_interleave(torch.arange(len(sizes)), counts)
-    return units, (1.0 / counts)[units]
+    return Units(units, (1.0 / counts)[units])
 
 
 def grouped_sum(rows: torch.Tensor, sizes: list[int], max_grad_norm: float = 1.0) -> torch.Tensor:
     """The clipped sum of groups of rows as float64 ``(ENTRIES,)``, without step and noise."""
-    noisy = clipper(max_grad_norm)
-    feed(noisy, rows)
-    noisy.accumulate(*groups_of(sizes))
-    assert all(parameter.grad_sample is None for parameter in noisy.params)
-    assert all(parameter.summed_grad.dtype == torch.float32 for parameter in noisy.params)
-    return torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
+    clipper = Clipper(max_grad_norm)
+    clipper.feed(rows, groups_of(sizes))
+    return clipper.take()
 
 
 sizes_of_groups = st.lists(st.integers(1, 8), max_size=7)
@@ -255,12 +259,12 @@ class TestGroups:
     @given(st.lists(sizes_of_groups, min_size=1, max_size=4))
     def test_p12_physical_batches_of_groups_add_up_to_the_logical_one(self, batches: list[list[int]]) -> None:
         rows = extreme_examples(torch.float32, 300)[: sum(map(sum, batches))]
-        noisy = clipper()
+        clipper = Clipper()
         for part, sizes in zip(torch.split(rows, [sum(sizes) for sizes in batches]), batches, strict=True):
-            feed(noisy, part)
-            noisy.accumulate(*groups_of(sizes))
-        found = torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
-        assert torch.allclose(found, grouped_sum(rows, [size for sizes in batches for size in sizes]), atol=1e-4)
+            clipper.feed(part, groups_of(sizes))
+        assert torch.allclose(
+            clipper.take(), grouped_sum(rows, [size for sizes in batches for size in sizes]), atol=1e-4
+        )
 
     def test_groups_of_one_row_are_rows(self) -> None:
         rows = extreme_examples(torch.float32, 50)
@@ -268,131 +272,215 @@ class TestGroups:
 
     def test_the_order_of_rows_does_not_matter(self) -> None:
         rows = torch.randn(6, ENTRIES, generator=torch.Generator().manual_seed(5))
-        units, weights = groups_of([2, 3, 1])
+        units = groups_of([2, 3, 1])
         order = torch.tensor([5, 0, 3, 1, 2, 4])
-        noisy = clipper()
-        feed(noisy, rows[order])
-        noisy.accumulate(units[order], weights[order])
-        found = torch.cat([parameter.summed_grad.flatten().double() for parameter in noisy.params])
-        assert torch.allclose(found, grouped_sum(rows, [2, 3, 1]), atol=1e-6)
+        clipper = Clipper()
+        clipper.feed(rows[order], Units(units.index[order], units.weights[order]))
+        assert torch.allclose(clipper.take(), grouped_sum(rows, [2, 3, 1]), atol=1e-6)
 
     @pytest.mark.parametrize("rows", [1, 2, 4])
-    def test_p12_gradients_of_other_rows_than_the_units_name_are_an_error(self, rows: int) -> None:
+    def test_p12_losses_of_other_rows_than_the_units_name_are_an_error(self, rows: int) -> None:
         """One row would broadcast over all units (Opacus #841)."""
-        noisy = clipper()
-        feed(noisy, torch.ones(rows, ENTRIES))
-        with pytest.raises(HanseError, match=f"gradients of {rows} rows came for the units of 3"):
-            noisy.accumulate(*groups_of([2, 1]))
+        with pytest.raises(HanseError, match=f"losses of {rows} rows came for the units of 3"):
+            Clipper().feed(torch.ones(rows, ENTRIES), groups_of([2, 1]))
 
-    def test_p12_units_without_weights_are_an_error(self) -> None:
-        units, weights = groups_of([2])
-        noisy = clipper()
-        for arguments in ((units, None), (None, weights)):
-            feed(noisy, torch.ones(2, ENTRIES))
-            with pytest.raises(HanseError, match="units and weights are given together or not at all"):
-                noisy.accumulate(*arguments)
+
+class Layers(nn.Module):
+    """Every kind of layer with a rule of its own: embeddings, a shared input, norms, a layer used twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, width, padding_idx=0)
+        self.places = nn.Embedding(16, width)
+        self.norm = nn.LayerNorm(width)
+        self.bare_norm = nn.LayerNorm(width, bias=False)
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+        self.twice = nn.Linear(width, width)
+        self.down, self.up = nn.Linear(width, 1, bias=False), nn.Linear(1, width, bias=False)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(tokens.shape[1]).expand_as(tokens)
+        hidden = self.norm(self.words(tokens) + self.places(places))
+        hidden = hidden + torch.tanh(self.query(hidden) * self.key(hidden)) + self.up(self.down(hidden))
+        hidden = self.twice(torch.tanh(self.twice(self.bare_norm(hidden))))
+        shown = (tokens != 0).unsqueeze(2)
+        logits: torch.Tensor = self.head((hidden * shown).sum(1))
+        return logits
+
+
+def looped(network: nn.Module, tokens: torch.Tensor, units: Units, max_grad_norm: float) -> list[torch.Tensor]:
+    """The clipped sum by a backward pass for each row alone, units clipped in float64."""
+    parameters = list(network.parameters())
+    total = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for unit in units.index.unique().tolist():
+        own = [torch.zeros_like(each) for each in total]
+        for row in (units.index == unit).nonzero().flatten().tolist():
+            loss = nn.functional.cross_entropy(network(tokens[row : row + 1]), LABEL)
+            gradients = torch.autograd.grad(loss * units.weights[row], parameters)
+            own = [each + gradient for each, gradient in zip(own, gradients, strict=True)]
+        norm = math.sqrt(sum(float(each.square().sum()) for each in own))
+        factor = min(1.0, max_grad_norm * (1 - ROUNDING_MARGIN) / norm)
+        total = [each + factor * one for each, one in zip(total, own, strict=True)]
+    return total
+
+
+LABEL = torch.tensor([1])
+
+
+class TestExactness:
+    """Against one backward pass for each row (issue: relative error below 1e-5 in float32)."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.integers(0, 2**32 - 1),
+        st.lists(st.integers(1, 3), min_size=1, max_size=4),
+        st.integers(1, 12),
+        st.sampled_from([2, 8, 24]),
+        st.sampled_from([1e-2, 1.0, 100.0]),
+    )
+    def test_p12_sums_equal_those_of_single_rows_for_every_kind_of_layer(
+        self, seed: int, sizes: list[int], tokens: int, width: int, max_grad_norm: float
+    ) -> None:
+        """Repeated tokens, padding, shared inputs, narrow and wide layers (both products), groups of rows."""
+        torch.manual_seed(seed)
+        network = Layers(width)
+        drawn = torch.randint(0, 7, (sum(sizes), tokens))
+        drawn[:, 0] = 3
+        units = groups_of(sizes)
+        parameters = list(network.parameters())
+        clipped = ClippedBackward(network, parameters, max_grad_norm)
+        logits = clipped(tokens=drawn)
+        clipped.backward(nn.functional.cross_entropy(logits, LABEL.expand(len(drawn)), reduction="none"), units)
+        clipped.cleanup()
+        wanted = looped(network, drawn, units, max_grad_norm)
+        error = sum(
+            float((parameter.summed_grad.double() - one).square().sum())
+            for parameter, one in zip(parameters, wanted, strict=True)
+        )
+        assert math.sqrt(error / sum(float(one.square().sum()) for one in wanted)) < 1e-5
+
+    def test_p12_nothing_below_the_lowest_trainable_layer_is_back_propagated(self) -> None:
+        network = Layers(8)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith("head"))
+        clipped = ClippedBackward(network, list(network.head.parameters()), 1.0)
+        seen: list[str] = []
+        network.twice.register_full_backward_hook(lambda *_: seen.append("twice"))
+        losses = nn.functional.cross_entropy(clipped(tokens=torch.ones(3, 4, dtype=torch.int64)), LABEL.expand(3))
+        clipped.backward(losses.expand(3))
+        assert not seen
+
+    def test_an_unknown_layer_is_left_to_opacus_with_one_line_in_the_log(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client.clipping._tell_once.cache_clear()
+        network = nn.Sequential(nn.Conv1d(3, 4, 2), nn.Flatten())
+        rows = torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(3))
+        parameters = list(network.parameters())
+        clipped = ClippedBackward(network, parameters, 0.5)
+        for _ in range(2):
+            for parameter in parameters:
+                parameter.summed_grad = None
+            clipped.backward(clipped(input=rows).square().sum(1))
+        clipped.cleanup()
+        assert len([record for record in caplog.records if "Conv1d" in record.getMessage()]) == 1
+        wanted = [torch.zeros_like(parameter) for parameter in parameters]
+        for row in rows:
+            gradients = torch.autograd.grad(network(row.unsqueeze(0)).square().sum(), parameters)
+            norm = math.sqrt(sum(float(each.square().sum()) for each in gradients))
+            for total, each in zip(wanted, gradients, strict=True):
+                total += each * min(1.0, 0.5 * (1 - ROUNDING_MARGIN) / norm)
+        for parameter, one in zip(parameters, wanted, strict=True):
+            assert torch.allclose(parameter.summed_grad, one, rtol=1e-4, atol=1e-6)
+
+
+class TestGram:
+    """Norms without gradients are never too small, also where tokens cancel (P12)."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("cancelling", [0.0, 1e-6, 1e-3, 1.0])
+    def test_p12_the_contribution_of_ten_thousand_extreme_sequences_is_at_most_c(
+        self, dtype: torch.dtype, cancelling: float
+    ) -> None:
+        """Six tokens, of which three undo the others but for a share ``cancelling``; magnitudes over 16 decades.
+
+        Contributions are formed in float64 from the very factors that the sum uses.
+        """
+        generator = torch.Generator().manual_seed(8)
+        magnitude = torch.logspace(-8, 8, EXTREMES).view(-1, 1, 1)
+        half = torch.randn(EXTREMES, 3, 40, generator=generator)
+        inputs = torch.cat([half, half], 1).to(dtype).float()
+        given = torch.randn(EXTREMES, 3, 40, generator=generator) * magnitude
+        outputs = torch.cat([given, -given * (1 - cancelling)], 1).to(dtype).float()
+        gradient = weight_gradient(torch.zeros(40, 40), SharedInput(inputs), outputs)
+        assert isinstance(gradient, WeightGradient)
+        factors = clip_factors(gradient.squared_norms(), 1.0)
+        exact = torch.einsum("utd,utp->udp", outputs.double(), inputs.double()).flatten(1).norm(dim=1)
+        assert float((exact * factors.double()).max()) <= 1.0
+        chosen = torch.arange(0, EXTREMES, 97)
+        for unit in chosen.tolist():
+            one = torch.zeros(EXTREMES)
+            one[unit] = factors[unit]
+            assert float(gradient.weighted_sum(one).double().norm()) <= 1.0
+        if cancelling == 1.0:
+            large = exact > 10
+            assert float((exact * factors.double())[large].min()) > 0.99, "clipping to nothing would pass as well"
 
 
 class TestUnclipped:
     """What must never pass."""
 
-    @pytest.mark.parametrize("left", [None, "list"])
-    def test_p12_a_trainable_parameter_without_per_example_gradient_is_an_error(self, left: str | None) -> None:
-        """Also one whose gradients of two backward passes piled up, as a module used twice leaves them."""
-        noisy = clipper()
-        feed(noisy, torch.ones(2, ENTRIES))
-        parameter = noisy.params[1]
-        parameter.grad_sample = None if left is None else [parameter.grad_sample, parameter.grad_sample]
-        with pytest.raises(HanseError, match=r"shape \(5,\) has no per-example gradient and would go unclipped"):
-            noisy.clip_and_accumulate()
+    def test_p12_tied_weights_are_refused(self) -> None:
+        network = Layers(8)
+        network.key.weight = network.query.weight
+        with pytest.raises(HanseError, match=r"shared by two layers \(tied weights\)"):
+            ClippedBackward(network, list(network.parameters()), 1.0)
 
-    def test_p12_parameters_that_disagree_about_the_batch_are_an_error(self) -> None:
+    def test_p12_a_parameter_whose_layer_is_never_called_is_an_error(self) -> None:
+        clipper = Clipper()
+        network = nn.ModuleDict({"used": nn.Linear(2, 2), "unused": nn.Linear(3, 5)})
+        network.forward = lambda rows: network["used"](rows)  # type: ignore[method-assign]
+        clipped = ClippedBackward(network, list(network.parameters()), 1.0)
+        with pytest.raises(HanseError, match=r"shape \(5, 3\) has no gradient by row and would go unclipped"):
+            clipped.backward(clipped(rows=torch.ones(3, 2)).sum(1))
+        assert all(getattr(parameter, "summed_grad", None) is None for parameter in network.parameters())
+        assert clipper is not None
+
+    def test_p12_a_parameter_that_is_no_part_of_the_network_is_an_error(self) -> None:
+        with pytest.raises(HanseError, match="does not belong to the network"):
+            ClippedBackward(nn.Linear(2, 2), [nn.Parameter(torch.ones(1))], 1.0)
+
+    def test_p12_a_layer_that_mixes_rows_is_an_error(self) -> None:
         """A broadcast input gives gradients of a batch of one (Opacus #841): never summed."""
-        noisy = clipper()
-        feed(noisy, torch.ones(2, ENTRIES))
-        noisy.params[1].grad_sample = torch.ones(1, 5)
-        with pytest.raises((HanseError, RuntimeError)):
-            noisy.clip_and_accumulate()
+        network = nn.ModuleDict({"places": nn.Embedding(4, 2), "head": nn.Linear(2, 2)})
 
-    def test_p12_a_plain_gradient_never_enters_the_step(self) -> None:
-        """``.grad`` of the backward pass is the unclipped sum; the step must not see it."""
-        noisy = clipper()
-        feed(noisy, torch.zeros(1, ENTRIES))
-        for parameter in noisy.params:
-            parameter.grad = torch.full_like(parameter, 1e6)
-        noisy.accumulate()
-        noisy.noisy_step()
-        assert all(torch.equal(parameter, torch.zeros_like(parameter)) for parameter in noisy.params)
+        def forward(rows: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = network["head"](rows + network["places"](torch.zeros(1, dtype=torch.int64)))
+            return logits
 
+        network.forward = forward  # type: ignore[method-assign]
+        clipped = ClippedBackward(network, list(network.parameters()), 1.0)
+        with pytest.raises(HanseError, match="a trainable Embedding saw 1 rows in a batch of 3: it mixes rows"):
+            clipped.backward(clipped(rows=torch.ones(3, 2)).sum(1))
 
-class TestNoisyStep:
-    """From the sum to the optimizer."""
+    def test_p12_a_layer_without_any_rule_is_an_error(self) -> None:
+        class Scale(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.factor = nn.Parameter(torch.ones(2))
 
-    def test_the_expected_batch_size_divides_whatever_came(self) -> None:
-        for count in (1, 3):
-            noisy = clipper(expected_batch_size=4.0)
-            feed(noisy, torch.full((count, ENTRIES), 0.1))
-            noisy.accumulate()
-            noisy.noisy_step()
-            assert torch.allclose(noisy.params[1].detach(), torch.full((5,), -0.1 * count / 4))
+            def forward(self, rows: torch.Tensor) -> torch.Tensor:
+                return rows * self.factor
 
-    def test_nothing_is_carried_into_the_next_step(self) -> None:
-        noisy = clipper()
-        feed(noisy, torch.full((1, ENTRIES), 0.1))
-        noisy.accumulate()
-        noisy.noisy_step()
-        before = [parameter.detach().clone() for parameter in noisy.params]
-        noisy.noisy_step()  # an empty batch
-        assert all(torch.equal(one, two) for one, two in zip(before, noisy.params, strict=True))
+        network = Scale()
+        clipped = ClippedBackward(network, list(network.parameters()), 1.0)
+        with pytest.raises(HanseError, match="kind Scale has no rule for gradients by row"):
+            clipped.backward(clipped(rows=torch.ones(3, 2)).sum(1))
 
-    def test_p12_every_sum_is_noised_once_at_the_declared_scale(self) -> None:
-        """One call of the source for each parameter and step, with sigma C, whatever the physical batches."""
-        asked: list[tuple[torch.Size, float]] = []
-
-        class Recording(SystemRandomness):
-            def noisy_sum(self, total: torch.Tensor, standard_deviation: float) -> torch.Tensor:
-                asked.append((total.shape, standard_deviation))
-                return super().noisy_sum(total, standard_deviation)
-
-        noisy = clipper(max_grad_norm=0.5, noise_multiplier=3.0)
-        noisy._noise_source = Recording()
-        for _ in range(3):
-            feed(noisy, torch.full((2, ENTRIES), 0.1))
-            noisy.accumulate()
-        noisy.noisy_step()
-        assert asked == [(torch.Size(shape), 1.5) for shape in SHAPES]
-
-    def test_p12_a_sum_is_never_noised_twice(self) -> None:
-        noisy = clipper(noise_multiplier=1.0)
-        feed(noisy, torch.full((1, ENTRIES), 0.1))
-        noisy.accumulate()
-        noisy.add_noise()
-        with pytest.raises(HanseError, match="each is noised once"):
-            noisy.add_noise()
-
-    def test_p12_noisy_gradients_lie_on_the_grid(self) -> None:
-        noisy = clipper(noise_multiplier=1.7)
-        feed(noisy, torch.full((3, ENTRIES), 0.1234))
-        noisy.accumulate()
-        noisy.add_noise()
-        for parameter in noisy.params:
-            steps = parameter.grad.double() / grid_step(1.7)
-            assert torch.equal(steps, steps.round())
-
-    def test_every_step_draws_new_noise(self) -> None:
-        noisy = clipper(noise_multiplier=1.0)
-        noisy.noisy_step()
-        first = noisy.params[0].detach().clone()
-        noisy.noisy_step()
-        assert not torch.allclose(noisy.params[0].detach() - first, first)
-
-    def test_fedprox_pulls_towards_the_start_of_the_round(self) -> None:
-        """An empty batch without noise moves by ``- rate * mu * (w - start)`` (Li et al. 2020, eq. 2)."""
-        noisy = clipper()
-        start = [torch.full_like(parameter, 3.0) for parameter in noisy.params]
-        with torch.no_grad():
-            for parameter in noisy.params:
-                parameter.fill_(1.0)
-        noisy.noisy_step(pull=0.25, towards=start)
-        for parameter in noisy.params:
-            assert torch.allclose(parameter.detach(), torch.full_like(parameter, 1.0 - 0.25 * (1.0 - 3.0)))
+    def test_p12_no_plain_gradient_is_left_on_a_parameter(self) -> None:
+        """``.grad`` would be the unclipped sum."""
+        clipper = Clipper()
+        clipper.feed(torch.ones(4, ENTRIES))
+        assert all(parameter.grad is None for parameter in clipper.params)
+        assert all(parameter.requires_grad for parameter in clipper.params)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client import trainer as trainer_module
 from client import training
-from client.clipping import ROUNDING_MARGIN
+from client.clipping import ROUNDING_MARGIN, Units
 from client.trainer import LocalTrainer, SiteFacts
 from client.training import example_losses
 from common.errors import HanseError
@@ -258,18 +258,20 @@ class Recorder:
                 return recorder.drawn[-1]
 
         class Optimizer(training.NoisyClippedSum):
-            def accumulate(self, units: torch.Tensor | None = None, weights: torch.Tensor | None = None) -> None:
-                assert units is not None
-                assert weights is not None
-                recorder.batches.append((units.tolist(), weights.tolist()))
-                super().accumulate(units, weights)
-
             def add_noise(self) -> None:
                 recorder.settings.append((self.noise_multiplier, self.max_grad_norm, self.expected_batch_size))
                 super().add_noise()
 
         monkeypatch.setattr(trainer_module, "SystemRandomness", Recording)
+
+        class Backward(training.ClippedBackward):
+            def backward(self, losses: torch.Tensor, units: Units | None = None) -> None:
+                assert units is not None
+                recorder.batches.append((units.index.tolist(), units.weights.tolist()))
+                super().backward(losses, units)
+
         monkeypatch.setattr(training, "NoisyClippedSum", Optimizer)
+        monkeypatch.setattr(training, "ClippedBackward", Backward)
 
 
 class TestSampling:

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleModule
 from torch import nn
 
 import client.clipping
 import client.preflight as module
 from client import preflight_conditions, training
+from client.layer_gradients import LayerGradient, SharedInput
 from client.preflight import PreflightCheck, PreflightReport, preflight, require_preflight
 from client.training import LocalOptimizer, StepPlan, Trainee, TrainingBatch, train_privately
 from common.errors import NotYet, RunFailed
@@ -497,13 +497,13 @@ class TestPlantedPipeline:
 
 @pytest.fixture
 def doubled_linear_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reaches into what the clipping is built on: per-example gradients of linear layers count twice."""
-    own = GradSampleModule.GRAD_SAMPLERS[nn.Linear]
+    """Reaches into what the clipping is built on: gradients of linear layers' weights count twice."""
+    own = client.clipping.weight_gradient
 
-    def doubled(*arguments: object) -> dict[nn.Parameter, torch.Tensor]:
-        return {parameter: 2 * gradient for parameter, gradient in own(*arguments).items()}
+    def doubled(parameter: torch.Tensor, shared: SharedInput, outputs: torch.Tensor) -> LayerGradient:
+        return own(parameter, shared, 2 * outputs)
 
-    monkeypatch.setitem(GradSampleModule.GRAD_SAMPLERS, nn.Linear, doubled)
+    monkeypatch.setattr(client.clipping, "weight_gradient", doubled)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client import training
+from client.layer_gradients import LayerGradient
 from client.training import (
     LocalOptimizer,
     StepPlan,
@@ -113,15 +114,19 @@ def single_gradients(classifier: Classifier, texts: TokenizedTexts, index: int) 
 def per_example_gradients(
     trainee: Trainee, indexes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> list[list[torch.Tensor]]:
-    """Per-example gradients as :func:`train_privately` hands them to the clipping, one list per batch."""
+    """Per-example gradients as :func:`train_privately` clips and adds them, one list per batch."""
     seen: list[list[torch.Tensor]] = []
 
-    class Recording(training.NoisyClippedSum):
-        def clip_and_accumulate(self) -> None:
-            seen.append([parameter.grad_sample.detach().clone() for parameter in self.params])
-            super().clip_and_accumulate()
+    class Recording(training.ClippedBackward):
+        def _add(self, gradients: list[LayerGradient], factors: torch.Tensor) -> None:
+            by_parameter = {id(each.parameter): each for each in gradients}
+            one_each = torch.eye(len(factors))
+            seen.append(
+                [torch.stack([by_parameter[id(p)].weighted_sum(one) for one in one_each]) for p in self._trained]
+            )
+            super()._add(gradients, factors)
 
-    monkeypatch.setattr(training, "NoisyClippedSum", Recording)
+    monkeypatch.setattr(training, "ClippedBackward", Recording)
     train_privately(trainee, plan_of(), LocalOptimizer("sgd", 0.1, 0, 0), [np.array(indexes)], SeededRandomness(1))
     return seen
 
@@ -136,7 +141,7 @@ def distance(one: dict[str, NDArray[np.float32]], two: dict[str, NDArray[np.floa
 
 
 class TestPerExampleGradients:
-    """Opacus' per-example gradients are those of single examples, for every model that Hanse trains.
+    """What is clipped is the gradient of each single example, for every model that Hanse trains.
 
     The error is relative to the largest entry of the example's whole gradient.
     """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from client.clipping import NoisyClippedSum
+from client.noisy_sum import NoisyClippedSum
 from client.training import LocalOptimizer, StepPlan, Trainee, TrainingBatch, train_privately
 from common.privacy.randomness import SystemRandomness
 
