@@ -19,13 +19,16 @@ from deploy.commands import (
     audit,
     budget,
     cleanup,
+    coordinator,
     doctor,
     evaluate,
+    federation,
     ledger,
     policy,
     predict,
     preflight,
     privacy,
+    run,
     simulate,
     study,
 )
@@ -51,6 +54,9 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
 app.command("budget")(budget.budget)
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(federation.app, name="federation")
+app.add_typer(coordinator.app, name="coordinator")
+app.add_typer(run.app, name="run")
 app.add_typer(assets.app, name="assets")
 app.add_typer(audit.app, name="audit")
 app.command("preflight")(preflight.preflight)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploy.federation.control import Control
+from deploy.federation.coordinator_directory import CoordinatorDirectory
+from deploy.federation.file_lock import locked
 from deploy.federation.registry import Registry
 
 __all__ = ["Admission", "admit"]
@@ -18,12 +20,18 @@ class Admission:
     unregistered: tuple[str, ...]
 
 
-def admit(registry: Registry, control: Control) -> Admission:
+def admit(directory: CoordinatorDirectory, control: Control) -> Admission:
     """Register the sites that the SuperLink does not know, unregister all other nodes, and note the nodes' ids.
 
     Doing it again changes nothing. Raises ``RunFailed`` if the coordinator refuses, ``BadInput`` if the list of
     sites cannot be read.
     """
+    # A command may come while the coordinator itself does this at a start.
+    with locked(directory.admission_lock):
+        return _admit(directory.registry, control)
+
+
+def _admit(registry: Registry, control: Control) -> Admission:
     known = {node.pem: node for node in control.nodes() if node.status != "unregistered"}
     registered, unregistered = [], []
     current = {site.key.pem: site for site in registry.current()}

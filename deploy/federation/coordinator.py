@@ -11,6 +11,7 @@ from common.errors import BadInput
 from deploy.federation.admission import admit
 from deploy.federation.control import connect, is_answering
 from deploy.federation.coordinator_directory import CoordinatorDirectory
+from deploy.federation.file_lock import locked
 from deploy.federation.flower_environment import flower_environment
 from deploy.federation.processes import ChildPlan, ProcessEvent, Supervisor
 from deploy.federation.superlink_process import FOLDER_VARIABLE
@@ -68,7 +69,7 @@ def coordinator_plans(directory: CoordinatorDirectory) -> list[ChildPlan]:
 
 def _admit_sites(directory: CoordinatorDirectory) -> None:
     with connect(directory) as control:
-        admit(directory.registry, control)
+        admit(directory, control)
 
 
 def _is_taken(directory: CoordinatorDirectory) -> bool:
@@ -83,13 +84,9 @@ def _is_taken(directory: CoordinatorDirectory) -> bool:
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
     """Hold the folder's lock: two coordinators on one database would lose messages."""
-    with path.open("a") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: the port decides
-            pass
-        except OSError:
+            stack.enter_context(locked(path, wait=False))
+        except BlockingIOError:
             raise BadInput(f"{path.parent}: a coordinator runs for this folder already") from None
         yield

@@ -96,6 +96,7 @@ class CoordinatorDirectory:
         self.runs = self.path / "runs"
         self.invitations = self.path / "invitations"
         self.lock = self.path / ".coordinator.lock"
+        self.admission_lock = self.path / ".admission.lock"
         self.registry = Registry(self.path / "sites.json")
 
     def federation(self) -> Federation:

@@ -16,6 +16,7 @@ import base64
 import binascii
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REFUSED_KEY: Final = 9001
 """Error code in the form of Flower's own, so that a SuperNode shows its operator the sentence with it."""
+
+_LOG = logging.getLogger(__name__)
 
 _FLEET: Final = "/v1/fleet/"
 _HEALTH: Final = "/health"
@@ -71,6 +74,8 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a refusal."""
         if scope["type"] == "lifespan":
+            # By now uvicorn has set up its logs. A line a second for the SuperExec's polling would hide the rest.
+            logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
             await self._inner(scope, receive, send)
         elif scope["type"] != "http":
             return
@@ -78,6 +83,7 @@ class Gate:
             if self._is_registered(scope):
                 await self._inner(scope, receive, send)
             else:
+                _LOG.warning("refused a node at %s: its key is not registered", (scope.get("client") or ("?",))[0])
                 sentence = "this node's key is not registered, or was revoked: send its .pub file"
                 await _answer(send, 410, {"code": REFUSED_KEY, "detail": sentence})
         elif scope["path"] == _HEALTH or _is_local(scope):

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
@@ -231,10 +232,7 @@ class _Output:
     def __init__(self, log: Path) -> None:
         self.last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
         try:
-            log.touch(mode=0o600)
-            self._handler = logging.handlers.RotatingFileHandler(
-                log, maxBytes=LOG_BYTES, backupCount=LOG_BACKUPS, encoding="utf-8"
-            )
+            self._handler = _PrivateLog(log, maxBytes=LOG_BYTES, backupCount=LOG_BACKUPS, encoding="utf-8")
         except OSError as error:
             raise RunFailed(f"{log}: cannot be written ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(message)s"))
@@ -256,3 +254,11 @@ class _Output:
                 self.last_lines.append(line)
                 self._handler.handle(logging.LogRecord("", logging.INFO, "", 0, "%s", (line,), None))
         self._handler.close()
+
+
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A rotated log whose files are all made for their owner alone."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)

@@ -6,8 +6,7 @@ or revoked while the coordinator is down, and a database that was lost is filled
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from common.errors import BadInput
 from common.files import write_text
 from common.study import Name
+from deploy.federation.file_lock import locked
 from deploy.federation.node_keys import NodePublicKey, parse_public_key
 
 __all__ = ["Registry", "SiteEntry"]
@@ -150,20 +150,9 @@ class Registry:
 
     def _change(self, change: Callable[[list[SiteEntry]], list[SiteEntry]]) -> None:
         """Read, change and write under a lock: two operators at once lose nothing."""
-        with _locked(self._path.with_name(f".{self._path.name}.lock")):
+        with locked(self._path.with_name(f".{self._path.name}.lock")):
             text = _File(sites=change(self.sites())).model_dump_json(indent=2)
             write_text(self._path, text + "\n")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on the file ``path``; where the system has none (Windows), none is held."""
-    with path.open("a") as stream:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _now() -> datetime:

@@ -17,7 +17,7 @@ from common.errors import RunFailed
 from deploy.federation.coordinator_directory import CoordinatorDirectory, open_federation
 from deploy.federation.gate import Gate, TokenAuthentication
 
-__all__ = ["FOLDER_VARIABLE", "run", "superlink_arguments"]
+__all__ = ["FOLDER_VARIABLE", "guard_flower", "run", "superlink_arguments"]
 
 FOLDER_VARIABLE: Final = "HANSE_FEDERATION"
 """Names the coordinator's folder to this process."""

@@ -151,7 +151,6 @@ NOT_YET = [
         'task.kind = "token-classification": not yet; use "sequence-classification"',
     ),
     ("task.kind=masked-language-modeling", 'task.kind = "masked-language-modeling": not yet'),
-    ("privacy.unit=institution", 'privacy.unit = "institution": not yet; use "example" or "group"'),
     ("federation.selection=uniform", 'federation.selection = "uniform": not yet; use "all"'),
     ("federation.selection=bandit", 'federation.selection = "bandit": not yet; use "all"'),
     ("training.physical_batch_size=auto", 'training.physical_batch_size = "auto": not yet; give a number'),

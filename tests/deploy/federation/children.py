@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def fail() -> None:
     sys.exit(7)
 
 
+def linger() -> None:
+    """Return, and leave a thread behind, as a SuperNode does whose connection failed."""
+    threading.Thread(target=time.sleep, args=[600]).start()
+
+
 def chatter() -> None:
     """Print a lot, then wait."""
     for number in range(2000):
@@ -64,8 +70,6 @@ def chatter() -> None:
 
 def supervise() -> None:
     """Supervise :func:`sleep_with_child`: a supervisor that tests can kill."""
-    import threading
-
     from deploy.federation.processes import ChildPlan, Supervisor
 
     folder = Path(sys.argv[1])

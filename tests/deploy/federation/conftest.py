@@ -20,7 +20,8 @@ def free_port() -> int:
 @pytest.fixture
 def two_sites(tiny_study: Study) -> Study:
     """The tiny study, for two sites."""
-    return tiny_study.model_copy(update={"data": tiny_study.data.model_copy(update={"sites": 2})})
+    data = tiny_study.data.model_copy(update={"sites": 2, "partition": "iid"})
+    return tiny_study.model_copy(update={"data": data})
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def _coordinator(folder: Path, log: Path) -> Iterator[Callable[[], list[dict[str
         process = subprocess.Popen(command, env=_environment(), stdout=output, stderr=subprocess.STDOUT)
 
     def told() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        return _lines(log)
 
     try:
         _wait(lambda: process.poll() is not None or any(e["event"] == "ready" for e in told()[2:]))
@@ -115,9 +115,8 @@ def _node(settings: SuperNodeSettings) -> Iterator[list[Any]]:
 def _refusal(settings: SuperNodeSettings) -> str:
     """What a node that is refused says before it ends."""
     plan = supernode_plans(settings)[0]
-    code = f"import sys; from flwr.supernode.cli import flower_supernode as run; sys.argv[1:] = {[*plan.arguments]!r}; run()"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [str(Path(sys.executable).parent / "flower-supernode"), *plan.arguments],
         env=flower_environment(settings.home),
         capture_output=True,
         text=True,
@@ -130,6 +129,10 @@ def _refusal(settings: SuperNodeSettings) -> str:
 
 def _states(folder: Path) -> dict[str, str]:
     return {s["site"]: s["state"] for s in _hanse("federation", "status", "--federation", str(folder))["sites"]}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
 def _left_over(folder: Path) -> list[str]:
@@ -237,13 +240,10 @@ def test_messages_reach_registered_nodes_alone_and_a_crash_is_survived(folder: P
         superlink = next(event["pid"] for event in told() if event["process"] == "superlink")
         os.kill(superlink, signal.SIGKILL)
         _wait(lambda: (run / "result.json").exists(), seconds=120)
-        finished = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-        rounds = [event for event in finished if event["event"] == "round-finished"]
+        rounds = [event for event in _lines(run / "events.jsonl") if event["event"] == "round-finished"]
         guards = [f"/run/hanse of {site}/guard.sock" for site in ("clinic", "hospital")]
         assert [(event["guards"], event["errors"]) for event in rounds] == [(guards, [])] * 4
-        assert (
-            len([event for event in told() if event["process"] == "superlink" and event["event"] == "ready"]) == 2
-        )
+        assert [(e["process"], e["event"]) for e in told()].count(("superlink", "ready")) == 2
         with connect(directory) as control:
             _wait(lambda: control.runs()[0].status == "completed")
 

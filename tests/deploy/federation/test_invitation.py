@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -148,8 +149,13 @@ def test_a_zip_bomb_is_not_unpacked(bundle: Path, tmp_path: Path) -> None:
     members["study.toml"] = b"\0" * 600_000_000
     bomb = _pack(tmp_path / "bomb.zip", members)
     assert bomb.stat().st_size < LARGEST_INVITATION
-    with pytest.raises(BadInput, match="unpacks to more"):
-        read_invitation(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="unpacks to more"):
+            read_invitation(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
     with pytest.raises(BadInput, match="packed by a method"):
         read_invitation(_pack(tmp_path / "lzma.zip", _unpack(bundle), zipfile.ZIP_LZMA))
 

@@ -124,6 +124,11 @@ def test_a_child_that_fails_is_tried_again_ever_more_slowly(tmp_path: Path) -> N
     assert _text(tmp_path / "fail.log").count("no such luck") >= 4
 
 
+def test_a_child_whose_function_returns_ends(tmp_path: Path) -> None:
+    with _running(_plan(tmp_path, "linger")) as events:
+        _wait(lambda: _pids(events, "ended"))
+
+
 @given(st.integers(1, 200))
 def test_waits_grow_up_to_the_most(failures: int) -> None:
     back_off = BackOff(first=1.0, most=60.0)
