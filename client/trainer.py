@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from client.physical_batch import physical_batch_size
 from client.training import (
     LocalOptimizer,
     StepPlan,
@@ -64,6 +65,7 @@ class LocalTrainer:
         self._features = FrozenFeatures(texts)
         self._precision = autocast(study.training, next(classifier.parameters()).device)
         self._noise_multiplier = noise_multiplier
+        self._physical_batch_size = physical_batch_size(study, classifier)
 
     def train(self, plan: RoundPlan, weights: Weights) -> Update:
         """Take the round's local steps from the global weights.
@@ -158,12 +160,6 @@ class LocalTrainer:
 
     def _features_of(self, indexes: NDArray[np.int64]) -> torch.Tensor:
         return self._features.of(indexes, self.classifier, 2 * self._physical_batch_size, self._precision)
-
-    @property
-    def _physical_batch_size(self) -> int:
-        size = self._study.training.physical_batch_size
-        assert isinstance(size, int)  # "auto" is refused when the study is parsed
-        return size
 
 
 class _Head(nn.Module):

@@ -111,5 +111,3 @@ def _not_yet(study: Study) -> Iterator[str]:
         yield f'task.kind = "{study.task.kind}": not yet; use "sequence-classification"'
     if study.federation.selection != "all":
         yield f'federation.selection = "{study.federation.selection}": not yet; use "all"'
-    if study.training.physical_batch_size == "auto":
-        yield 'training.physical_batch_size = "auto": not yet; give a number such as 32'

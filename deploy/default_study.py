@@ -64,7 +64,7 @@ evaluate_every = 2
 [training]
 optimizer = "sgd"          # sgd | adamw; fresh in every round
 learning_rate = 1.0
-physical_batch_size = 32
+physical_batch_size = 32   # rows trained on at once; or "auto", from a memory budget
 device = "auto"            # CUDA, then MPS, then CPU
 
 [simulation]

@@ -35,6 +35,13 @@ def test_accuracies_and_epsilon_are_those_of_the_evidence(name: str) -> None:
     assert f"{result['epsilon_highest']:.4f}" in row
 
 
+def test_the_figure_beside_privacy_off_and_those_of_the_ledger_are_those_of_the_evidence() -> None:
+    assert f"{evidence('sst2-study-privacy-off')['accuracy_highest']:.4f}" in rows()["sst2-study-privacy-off"]
+    assert f"{evidence('ledger-overhead')['share']:.4f}" in rows()["ledger-overhead"]
+    kills = evidence("ledger-crashes")["kills"]
+    assert f"{kills} of {kills}" in rows()["ledger-crashes"]
+
+
 def test_every_cited_file_exists() -> None:
     """A row without its file would be a figure out of nowhere."""
     assert rows()

@@ -153,7 +153,6 @@ NOT_YET = [
     ("task.kind=masked-language-modeling", 'task.kind = "masked-language-modeling": not yet'),
     ("federation.selection=uniform", 'federation.selection = "uniform": not yet; use "all"'),
     ("federation.selection=bandit", 'federation.selection = "bandit": not yet; use "all"'),
-    ("training.physical_batch_size=auto", 'training.physical_batch_size = "auto": not yet; give a number'),
 ]
 
 

@@ -155,6 +155,13 @@ def ledger_crashes() -> dict[str, Any]:
         return asdict(kill_many(Path(name) / "sites", 300))
 
 
+def private_step() -> dict[str, Any]:
+    """The private step against the plain one, every cell of the benchmark."""
+    from tests.benchmarks.dp_step import dp_step
+
+    return {"cells": dp_step()}
+
+
 def start_up() -> dict[str, Any]:
     """Wall time of `hanse --help`, seven times."""
     seconds = []
@@ -193,6 +200,7 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "local-overhead": local_overhead,
     "ledger-overhead": ledger_overhead,
     "ledger-crashes": ledger_crashes,
+    "private-step": private_step,
     "start-up": start_up,
     "demo-from-clone": demo_from_clone,
 }
