@@ -28,7 +28,7 @@ from common.model import Classifier, build_classifier
 from common.study_file import parse_study
 from deploy.default_study import DEFAULT_STUDY
 
-__all__ = ["dp_step"]
+__all__ = ["Cell", "all_cells", "dp_step", "quick_cells", "short_cells"]
 
 WAYS = ("plain", "ours", "opacus hooks", "opacus ghost", "functorch")
 MODES = ("full", "lora", "bias", "head")
@@ -244,21 +244,38 @@ def _memory_ratio(cell: Cell, way: str) -> float | None:
     return round(found[1] / found[0], 3)
 
 
-def dp_step(quick: bool = False) -> list[dict[str, Any]]:
-    """Every cell; ``quick``: the embedded model's four modes at one length and batch, few rounds, no memory."""
-    if quick:
-        return [measure(Cell("minilm", mode, 64, 16), 3) for mode in MODES]
-    cells = [
+def quick_cells() -> list[Cell]:
+    """The embedded model's four modes at one length and batch."""
+    return [Cell("minilm", mode, 64, 16) for mode in MODES]
+
+
+def short_cells() -> list[Cell]:
+    """Both models and all modes at batch 16; the larger model at length 64 alone."""
+    return [
+        Cell(base, mode, length, 16)
+        for base, lengths in (("minilm", (64, 128)), ("bert-base", (64,)))
+        for mode in MODES
+        for length in lengths
+    ]
+
+
+def all_cells() -> list[Cell]:
+    """Both models, all modes, lengths 64 and 128, batches 16 and 32."""
+    return [
         Cell(base, mode, length, batch)
-        for base, batches in (("minilm", (16, 32)), ("bert-base", (16,)))
+        for base in ("minilm", "bert-base")
         for mode in MODES
         for length in (64, 128)
-        for batch in batches
+        for batch in (16, 32)
     ]
+
+
+def dp_step(cells: list[Cell], memory: bool = True) -> list[dict[str, Any]]:
+    """Measure each cell; peak memory at length 64 and batch 16."""
     found = []
     for cell in cells:
         row = measure(cell, 3 if cell.base == "bert-base" else 7)
-        if cell.batch == 16 and cell.length == 64:
+        if memory and cell.batch == 16 and cell.length == 64:
             row["memory_ratio"] = {way: _memory_ratio(cell, way) for way in ("ours", "opacus hooks")}
         found.append(row)
     return found
@@ -276,7 +293,7 @@ def main() -> None:
         way = job.pop("way")
         print(peak_memory(Cell(**job), way))
         return
-    rows = dp_step(arguments.quick)
+    rows = dp_step(quick_cells(), memory=False) if arguments.quick else dp_step(all_cells())
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return
