@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from client.policy import Policy
 from client.policy_rules import PolicyRequest, check_policy, policy_request
 from common.base_model import resolve_base
+from common.build import build_digest
 from common.errors import PolicyRefusal
 from common.privacy.budget import PrivacyBudget, RoundRequest, StudyUse
 from common.privacy.granting import Refusal
@@ -89,7 +90,7 @@ class StudyConsent:
         self._check_policy(plan)
         if self._budget is None or self._budget_for_each_run:
             return
-        self._budget.ensure_open(self._policy.terms)
+        self._budget.ensure_open(self._policy.terms, build_digest())
         if self.charges:
             self._budget.check_study(self._use(plan), self._whole)
 
@@ -109,9 +110,9 @@ class StudyConsent:
             return None
         use = self._use(plan)
         if not self._budget_for_each_run:
-            self._budget.ensure_open(self._policy.terms)
+            self._budget.ensure_open(self._policy.terms, build_digest())
         elif not self._budget.holds(use):
-            self._budget.open(self._policy.terms)
+            self._budget.open(self._policy.terms, build=build_digest())
         self._budget.admit_study(use, self._whole)
         mechanism = round_mechanism(
             self.study, self._policy.dataset.declared_size, self.noise_multiplier, plan.steps
@@ -172,7 +173,7 @@ class StudyConsent:
 
     def _record_trusted_release(self, plan: RoundPlan) -> None:
         assert self._budget is not None  # reserve() has looked
-        self._budget.ensure_open(self._policy.terms)
+        self._budget.ensure_open(self._policy.terms, build_digest())
         record_trusted_release(
             self._budget.ledger,
             self._policy.dataset.name,

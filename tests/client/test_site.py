@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from client.site import Site
+from common.build import build_digest
 from common.errors import BadInput, BudgetExceeded, PolicyRefusal
 from common.privacy.accounting import epsilon
 from common.privacy.ledger.details import Kind, Opened, Refused, Reserved, Settled
@@ -96,6 +97,7 @@ class TestReservation:
         opened, whole, round_held, settled = entries_of(tmp_path / "site")
         assert isinstance(opened.details, Opened)
         assert (opened.details.terms.epsilon, opened.details.terms.unit) == (8.0, "example")
+        assert opened.details.build == build_digest(), "P1: the first entry names the build"
         assert isinstance(whole.details, Reserved)
         assert whole.round is None
         assert isinstance(round_held.details, Reserved)
