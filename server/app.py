@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.errors import HanseError
+from common.errors import HanseError, RunFailed
 from common.study import Study
 from server.run_directory import RunDirectory
 from server.study_run import run_study
@@ -16,14 +20,51 @@ __all__ = ["app"]
 
 app = ServerApp()
 
+_PATIENCE = 60.0
+"""Seconds to wait for another process that still runs the study in the same folder."""
+_POLL = 0.2
+
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the study in ``run_config``: ``study`` (canonical JSON), ``directory``, ``resume``."""
     study = Study.from_json(str(context.run_config["study"]))
     directory = RunDirectory(Path(str(context.run_config["directory"])))
+    with _alone(directory.path):  # who is turned away here writes nothing into another's run
+        try:
+            run_study(study, grid, directory, resume=bool(context.run_config.get("resume", False)))
+        except HanseError as error:
+            directory.event("failed", message=str(error))
+            raise
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the run directory's lock: two processes that write one run would ask its rounds twice.
+
+    The system takes the lock back from a process that dies. Where there are no such locks, none is held.
+
+    Raises:
+        RunFailed: another process held it all along.
+    """
     try:
-        run_study(study, grid, directory, resume=bool(context.run_config.get("resume", False)))
-    except HanseError as error:
-        directory.event("failed", message=str(error))
-        raise
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise RunFailed(
+                        f"{path}: another process runs this study there; wait for it, or give another directory"
+                    ) from None
+                time.sleep(_POLL)
+        yield
+    finally:
+        os.close(handle)

@@ -3,14 +3,13 @@
 ``python -m tests.benchmarks.dp_step [--quick] [--json]``. A step is forward and backward pass over a batch of
 full length, up to the clipped sum (plain: up to the gradients); noise and optimizer are the same for all and are
 left out. Each ratio is the median over rounds in which every way takes one step. Peak memory is that of a
-process of its own which takes three steps in one way, less what it holds before the first.
+process of its own which takes three steps in one way, less what it holds before the first (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,7 +56,6 @@ def classifier_of(cell: Cell) -> Classifier:
 def _bert_base() -> str:
     """A folder with a randomly initialised BERT of the base shape (12 layers, 768 wide) and a small vocabulary."""
     import tempfile
-    from pathlib import Path
 
     from transformers import BertConfig, BertModel
 
@@ -224,11 +223,17 @@ def peak_memory(cell: Cell, way: str) -> float:
     """MiB that three steps of a way take at their peak, in this process; call it in one of its own."""
     classifier = classifier_of(cell)
     step = step_of(way, classifier, cell)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with _quiet():
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
+        before = _memory_figure("VmRSS")
         for _ in range(3):
             step()
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1)
+    return round(max(_memory_figure("VmHWM") - before, 0.0), 1)
+
+
+def _memory_figure(name: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(float(line.split()[1]) / 1024 for line in status if line.startswith(f"{name}:"))
 
 
 def _memory_ratio(cell: Cell, way: str) -> float | None:
@@ -241,7 +246,7 @@ def _memory_ratio(cell: Cell, way: str) -> float | None:
         if ended.returncode:
             return None
         found.append(float(ended.stdout))
-    return round(found[1] / found[0], 3)
+    return round(found[1] / found[0], 3) if found[0] > 1 else None  # less than a MiB says nothing
 
 
 def quick_cells() -> list[Cell]:

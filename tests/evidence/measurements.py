@@ -155,6 +155,23 @@ def ledger_crashes() -> dict[str, Any]:
         return asdict(kill_many(Path(name) / "sites", 300))
 
 
+def round_without_work() -> dict[str, Any]:
+    """A round of 1 MB without work at 4 to 1,000 sites, against Flower's own engine and FedAvg."""
+    from tests.benchmarks.round import round_times
+
+    return {"rounds": round_times([4, 40, 400, 1000])}
+
+
+def private_run_ratio() -> dict[str, Any]:
+    """Training time of the default study, private over privacy off; twice, in turn."""
+    pairs = []
+    for _ in range(2):
+        plain = _simulate("--set", "privacy.enabled=false")["training_wall_seconds"]
+        pairs.append({"private": _simulate()["training_wall_seconds"], "privacy_off": plain})
+    ratios = [round(pair["private"] / pair["privacy_off"], 3) for pair in pairs]
+    return {"pairs": pairs, "ratios": ratios}
+
+
 def private_step() -> dict[str, Any]:
     """The private step against the plain one, on both models at batch 16."""
     from tests.benchmarks.dp_step import dp_step, short_cells
@@ -201,6 +218,8 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "ledger-overhead": ledger_overhead,
     "ledger-crashes": ledger_crashes,
     "private-step": private_step,
+    "private-run-ratio": private_run_ratio,
+    "round-without-work": round_without_work,
     "start-up": start_up,
     "demo-from-clone": demo_from_clone,
 }

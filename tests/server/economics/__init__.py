@@ -1,0 +1,1 @@
+"""Tests of the economics of a shared model."""
