@@ -182,7 +182,7 @@ def _start_method(client_app: str) -> BaseContext:
     if "forkserver" in multiprocessing.get_all_start_methods():
         # The server imports torch and the ClientApp once; workers are then forked from it in milliseconds.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([client_app])
+        context.set_forkserver_preload([client_app, "client.virtual"])
         return context
     return multiprocessing.get_context("spawn")
 

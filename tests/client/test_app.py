@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client import virtual
 from client.app import app
+from client.guard import Guard, socket_of
 from client.site import Site
 from common.environment import STATE_VARIABLE
 from common.errors import BadInput, HanseError, PolicyRefusal, RunFailed
@@ -21,12 +25,14 @@ from common.wire import (
     DESCRIBE,
     TRAIN,
     pack_plan,
+    pack_refusal,
     raise_refusal,
     unpack_description,
     unpack_update,
 )
+from tests.client.guards import site_folder
+from tests.client.samples import NAME, weights_of
 from tests.client.samples import plan_of as round_of
-from tests.client.samples import weights_of
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +137,66 @@ def test_p15_an_unforeseen_error_leaves_as_its_type_alone(
     assert type(error).__name__ in said
     assert not [word for word in ("37", "7", "patient", "room") if word in said]
     assert isinstance(caught.value, HanseError)
+
+
+class TestRelay:
+    """With a guard in the node's configuration the client passes bytes on, and knows nothing of models."""
+
+    def relayed(self, kind: str, content: RecordDict, socket: Path) -> RecordDict:
+        context = Context(
+            run_id=1, node_id=5, node_config={"guard": str(socket)}, state=RecordDict(), run_config={}
+        )
+        return app(Message(content, 5, kind), context).content
+
+    def test_it_passes_messages_to_the_guard_and_its_answers_back(self, tiny_study: Study) -> None:
+        with site_folder() as settings, Guard(settings) as guard:
+            described = self.relayed(DESCRIBE, plan_of(tiny_study, 1), guard.socket)
+            assert unpack_description(described).name == NAME
+            trained = self.relayed(TRAIN, plan_of(tiny_study, 1), guard.socket)
+            assert unpack_update(trained, weights_of(tiny_study, 1)).round == 1
+            full = tiny_study.model.model_copy(update={"trainable": "full"})
+            refused = self.relayed(TRAIN, plan_of(tiny_study.model_copy(update={"model": full})), guard.socket)
+            with pytest.raises(PolicyRefusal, match=r"model\.trainable"):
+                raise_refusal(refused)
+
+    def test_its_own_refusal_is_one_as_any_other(self, tmp_path: Path, tiny_study: Study) -> None:
+        content = self.relayed(TRAIN, plan_of(tiny_study), tmp_path / "none")
+        assert content == pack_refusal(RunFailed("the site's guard gave no reply: UNAVAILABLE"))
+
+    def test_it_loads_no_model_code(self, tiny_study: Study, tmp_path: Path) -> None:
+        """In a process of its own: what Flower starts at the site answers without torch."""
+        from client.guard_stream import pack
+
+        message = tmp_path / "message"
+        message.write_bytes(pack(plan_of(tiny_study, 1)))
+        with site_folder() as settings, Guard(settings):
+            ended = subprocess.run(
+                [sys.executable, "-c", _RELAY, str(message), str(socket_of(settings.directory))],
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines() == ["update,weights", "[]"]
+
+
+_RELAY = """
+import sys
+from pathlib import Path
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+for name in ("_run_id", "_task_id", "_node_id"):
+    setattr(TaskIdentity, name, 1)
+from client.app import app
+from client.guard_stream import unpack
+content = unpack(Path(sys.argv[1]).read_bytes())
+node = {"guard": sys.argv[2]}
+context = Context(run_id=1, node_id=5, node_config=node, state=RecordDict(), run_config={})
+reply = app(Message(content, 5, "train"), context)
+print(",".join(sorted(reply.content)))
+ours = ("client.guard", "client.site", "client.trainer", "common.wire", "common.study")
+print([name for name in sys.modules if name.partition(".")[0] in {"torch", "transformers"} or name in ours])
+"""

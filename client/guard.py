@@ -1,0 +1,145 @@
+"""The guard: the institution's own long-lived process, which alone holds data, policy, ledger and key.
+
+It serves the site over gRPC on a Unix socket in the site's folder, for the relay that Flower runs beside it. What
+a coordinator sends there is data to check, never code. ``common/guard.proto`` documents the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]  # ships no types
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # ships no types
+
+from client.guard_service import GuardService
+from client.guard_site import RealSite
+from client.guard_stream import LARGEST_MESSAGE, SERVICE
+from client.guard_turn import Turns
+from client.policy_file import read_policy
+from client.site_directory import SiteDirectory
+from common.errors import BadInput, RunFailed
+from common.privacy.ledger.keys import check_private
+
+__all__ = ["Guard", "GuardSettings", "socket_of"]
+
+_log = logging.getLogger("hanse.guard")
+
+_LONGEST_SOCKET = 100
+"""Bytes of a Unix socket's path that every system takes (Linux 107, macOS 103)."""
+_THREADS = 8
+_GRACE = 5.0
+"""Seconds that a round which was told to stop may take to do so."""
+
+
+def socket_of(directory: SiteDirectory) -> Path:
+    """Where a site's guard listens."""
+    return directory.path.absolute() / "guard.sock"
+
+
+@dataclass(frozen=True)
+class GuardSettings:
+    """What a guard needs."""
+
+    directory: SiteDirectory
+    """The site's folder, with its ``policy.toml``."""
+    data: Path
+    """A CSV, JSON Lines or Parquet file, or a folder with a ``train`` file of such a kind."""
+    largest_message: int = LARGEST_MESSAGE
+    """Most bytes of one message."""
+
+
+class Guard:
+    """A running guard; leave the context to stop it.
+
+    Raises on entering:
+        BadInput: folder, policy, data or the socket's path cannot be used.
+        RunFailed: another guard serves the folder.
+    """
+
+    def __init__(self, settings: GuardSettings) -> None:
+        """Nothing is opened yet."""
+        self._settings = settings
+        self.socket = socket_of(settings.directory)
+        self._turns = Turns()
+        self._server: Any = None
+        self._running: Any = None
+
+    def __enter__(self) -> Guard:
+        """Listen; when this returns, the guard answers."""
+        self._check()
+        self._running = _alone(self._settings.directory.path / "guard.lock")
+        self._running.__enter__()
+        try:
+            self._start()
+        except BaseException:
+            self._running.__exit__(None, None, None)
+            raise
+        _log.info("listening on %s", self.socket)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop: a round that is running is stopped too, and counts in full."""
+        self._turns.stop()
+        self._server.stop(_GRACE).wait()
+        self.socket.unlink(missing_ok=True)
+        self._running.__exit__(None, None, None)
+
+    def wait(self) -> None:
+        """Serve until the process is told to end."""
+        self._server.wait_for_termination()
+
+    def _check(self) -> None:
+        """What can be told before the first study comes."""
+        directory, data = self._settings.directory, self._settings.data
+        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
+            raise BadInput(
+                f"{self.socket}: a socket's path may have {_LONGEST_SOCKET} bytes; use a shorter folder"
+            )
+        check_private(directory.path)
+        read_policy(directory.policy)
+        if not data.exists():
+            raise BadInput(f"{data}: no such file or folder; name the site's data")
+
+    def _start(self) -> None:
+        server = grpc.server(
+            futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="guard"),
+            options=[("grpc.so_reuseport", 0)],
+        )
+        site = RealSite(self._settings.directory, self._settings.data, self._turns.check)
+        service = GuardService(site, self._turns, self._settings.largest_message)
+        server.add_generic_rpc_handlers((service.handlers(),))
+        state = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(state, server)
+        self.socket.unlink(missing_ok=True)  # a guard that was killed left it; none runs, we hold the lock
+        try:
+            server.add_insecure_port(f"unix:{self.socket}")
+        except RuntimeError as error:
+            raise RunFailed(f"{self.socket}: cannot listen there") from error
+        self.socket.chmod(0o600)  # and its folder is 0700: nobody else came in meanwhile
+        for name in ("", SERVICE):
+            state.set(name, health_pb2.HealthCheckResponse.SERVING)
+        server.start()
+        self._server = server
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system takes back from a process that dies."""
+    import fcntl
+
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFailed(f"{path.parent}: another guard serves this folder; stop it first") from error
+        yield
+    finally:
+        os.close(handle)
