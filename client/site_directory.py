@@ -21,6 +21,7 @@ class SiteDirectory:
     ``site.key``       signs the ledger
     ``data.key``       keys its commitments to the data
     ``replies/``       the newest reply of each study, until the next round's plan
+    ``guard.sock``     where the institution's guard answers while it runs; ``guard.lock`` is its own
     =================  ==============================================================
     """
 

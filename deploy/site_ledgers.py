@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.policy_file import read_policy
-
 from client.virtual import virtual_site_directory
 from common.privacy.ledger.bundle import export_bundle, read_bundle
 from common.privacy.spending import Claim, claim

@@ -50,7 +50,7 @@ def connected_sites(grid: Grid, study: Study, run: str) -> dict[int, SiteDescrip
         described[reply.node] = unpack_description(reply.content)
     if len(described) < len(nodes):
         raise RunFailed(f"{len(nodes) - len(described)} of {len(nodes)} sites did not say who they are")
-    ordered = dict(sorted(described.items(), key=lambda item: item[1].partition))
+    ordered = dict(sorted(described.items(), key=lambda item: (item[1].partition, item[1].name)))
     if len({site.name for site in ordered.values()}) < len(ordered):
         raise BadInput("two sites have the same name; every site needs its own")
     return ordered

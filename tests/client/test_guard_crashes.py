@@ -74,6 +74,24 @@ def test_p09_an_evicted_round_is_refused(settings: GuardSettings, study: Study) 
         assert kinds(settings).count("reserve") == paid.count("reserve")
 
 
+def test_p09_a_later_plan_evicts_when_it_arrives_whatever_becomes_of_it(
+    settings: GuardSettings, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Guard(settings):
+        train(settings, study, 1)
+
+        def fail(*arguments: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr("client.guard_site.LocalTrainer.train", fail)
+        with pytest.raises(RunFailed, match="MemoryError"):
+            train(settings, study, 2)
+        with pytest.raises(PolicyRefusal, match="is over"):
+            train(settings, study, 1)
+        with pytest.raises(PolicyRefusal, match="was consumed"):
+            train(settings, study, 2)
+
+
 def test_p09_an_invented_round_evicts_nothing(settings: GuardSettings, study: Study) -> None:
     with Guard(settings):
         first = reply(settings, study)

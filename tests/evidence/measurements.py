@@ -173,7 +173,7 @@ def private_run_ratio() -> dict[str, Any]:
 
 
 def private_step() -> dict[str, Any]:
-    """The private step against the plain one, on both models at batch 16."""
+    """The private step against the plain one, in the benchmark's short form."""
     from tests.benchmarks.dp_step import dp_step, short_cells
 
     return {"cells": dp_step(short_cells())}
