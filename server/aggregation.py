@@ -56,13 +56,12 @@ class StreamingMean:
             BadInput: a weight changed by more than fixed-point numbers hold (four million).
         """
         for name, start in self._start.items():
-            change = weights[name] - start
-            if change.size and max(float(change.max()), -float(change.min())) >= _LARGEST_CHANGE:
+            difference = weights[name].astype(np.float64) - start
+            if difference.size and float(np.abs(difference).max()) >= _LARGEST_CHANGE:
                 raise BadInput(f"update: {name} changed by more than {_LARGEST_CHANGE:.0f} in one round")
         for name, start in self._start.items():
-            scaled = np.subtract(weights[name], start, dtype=np.float64)
-            scaled *= share * 2.0**_FRACTION_BITS  # a power of two rounds nothing
-            self._sums[name] += np.rint(scaled, out=scaled).astype(np.int64)
+            difference = weights[name].astype(np.float64) - start
+            self._sums[name] += np.rint(np.ldexp(difference * share, _FRACTION_BITS)).astype(np.int64)
         self._shares += round(share * 2**_FRACTION_BITS)
 
     def change(self) -> Weights:

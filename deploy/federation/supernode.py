@@ -21,7 +21,7 @@ from deploy.federation.processes import BackOff, ChildPlan
 
 __all__ = ["SuperNodeSettings", "supernode_plans"]
 
-_SAFE: Final = re.compile(r'[^"\\\x00-\x1f]*')
+_SAFE: Final = re.compile(r'[^"\\\x00-\x1f\x7f]*')
 """What Flower's own parser of a node's configuration takes between quotes."""
 
 _BACK_OFF: Final = BackOff(first=2.0, most=15.0)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.errors import BadInput
@@ -37,6 +37,7 @@ def test_the_node_trusts_one_authority_and_its_own_executor() -> None:
         assert plan.environment["FLWR_HOME"] == str(SITE / "flower")
 
 
+@example("\x7f", 0)
 @given(st.text(max_size=40), st.integers(-5, 5))
 def test_flower_reads_the_configuration_as_it_was_meant(guard: str, partition: int) -> None:
     """Through Flower's own parser: any text comes out as it went in, or is refused."""
