@@ -15,6 +15,10 @@ after another.
 **Cancellation.** Tokens whose gradients cancel leave a norm far below that of the terms, and rounding then
 weighs more than the norm. A norm by Gram is therefore taken from above: ``RELIEF * (sum_t ||a_t|| ||g_t||)^2``
 is added to its square. Where nothing cancels this changes a norm by less than 1e-4 of itself.
+
+**Underflow.** Products of tiny inputs vanish in float32 though a huge output gradient may make up for them. Each
+entry of a Gram matrix loses at most ``FLOOR`` a term, so ``FLOOR * (p (sum_t ||g_t||)^2 + d (sum_t ||a_t||)^2)``
+is added as well.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import Protocol
 import torch
 
 __all__ = [
+    "FLOOR",
     "RELIEF",
     "BiasGradient",
     "EmbeddingGradient",
@@ -39,6 +44,10 @@ __all__ = [
 RELIEF = 2.0**-22
 """Four units of float32 rounding: above the errors seen in sums of up to 4,096 terms, relative to the product of
 their terms' norms."""
+
+
+FLOOR = 2.0**-125
+"""Twice float32's smallest normal number: more than a product loses that is too small for the type."""
 
 
 class LayerGradient(Protocol):
@@ -75,12 +84,17 @@ class SharedInput:
 
     @cached_property
     def norms(self) -> torch.Tensor:
-        """``||a_t||``, ``(units, tokens)``."""
-        return self.inputs.square().sum(2).sqrt()
+        """``||a_t||`` from above, ``(units, tokens)``."""
+        return _token_norms(self.inputs)
 
     def keep(self, units: torch.Tensor) -> None:
         """See :meth:`LayerGradient.keep`; the second layer to say so changes nothing."""
         self.kept = self.inputs[units]
+
+
+def _token_norms(values: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of each token's vector, from above also where squares are too small for float32."""
+    return (values.square().sum(2) + FLOOR * values.shape[2]).sqrt()
 
 
 def weight_gradient(parameter: torch.Tensor, shared: SharedInput, outputs: torch.Tensor) -> LayerGradient:
@@ -109,9 +123,12 @@ class WeightGradient:
 
     def squared_norms(self) -> torch.Tensor:
         """See :class:`LayerGradient`."""
-        terms = (self.shared.norms * self.outputs.square().sum(2).sqrt()).sum(1).square()
+        norms = _token_norms(self.outputs)
+        terms = (self.shared.norms * norms).sum(1).square()
         squares = (self.shared.gram * torch.bmm(self.outputs, self.outputs.transpose(1, 2))).sum((1, 2))
-        return squares.clamp(min=0.0) + RELIEF * terms
+        p, d = self.shared.inputs.shape[2], self.outputs.shape[2]
+        lost = p * norms.sum(1).square() + d * self.shared.norms.sum(1).square()
+        return squares.clamp(min=0.0) + RELIEF * terms + FLOOR * lost
 
     def weighted_sum(self, factors: torch.Tensor) -> torch.Tensor:
         """See :class:`LayerGradient`."""

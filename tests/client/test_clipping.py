@@ -427,6 +427,23 @@ class TestGram:
             large = exact > 10
             assert float((exact * factors.double())[large].min()) > 0.99, "clipping to nothing would pass as well"
 
+    def test_p12_tiny_inputs_with_huge_gradients_stay_within_c(self) -> None:
+        """Squares of such inputs are zero in float32: a norm taken of them alone let 24 C through."""
+        generator = torch.Generator().manual_seed(9)
+        small = torch.logspace(-37, -3, EXTREMES).view(-1, 1, 1)
+        large = 10.0 ** torch.empty(EXTREMES, 1, 1).uniform_(-1, 6, generator=generator) / small
+        drawn = torch.randn(2, EXTREMES, 6, 40, generator=generator)
+        for inputs, outputs in (
+            (drawn[0] * small, drawn[1] * large.clamp(max=1e19) / 40),
+            (drawn[0] * large.clamp(max=1e19) / 40, drawn[1] * small),
+        ):
+            gradient = weight_gradient(torch.zeros(40, 40), SharedInput(inputs), outputs)
+            assert isinstance(gradient, WeightGradient)
+            for max_grad_norm in (1e-5, 1.0):
+                factors = clip_factors(gradient.squared_norms(), max_grad_norm)
+                exact = torch.einsum("utd,utp->udp", outputs.double(), inputs.double()).flatten(1).norm(dim=1)
+                assert float((exact * factors.double()).max()) <= max_grad_norm
+
 
 class TestUnclipped:
     """What must never pass."""
