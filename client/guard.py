@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from client.guard_turn import Turns
 from client.policy_file import read_policy
 from client.site_directory import SiteDirectory
 from common.errors import BadInput, RunFailed
+from common.file_lock import locked
 from common.privacy.ledger.keys import check_private
 
 __all__ = ["Guard", "GuardSettings", "socket_of"]
@@ -69,18 +69,19 @@ class Guard:
         self.socket = socket_of(settings.directory)
         self._turns = Turns()
         self._server: Any = None
-        self._running: Any = None
+        self._running = ExitStack()
 
     def __enter__(self) -> Guard:
         """Listen; when this returns, the guard answers."""
         self._check()
-        self._running = _alone(self._settings.directory.path / "guard.lock")
-        self._running.__enter__()
-        try:
+        folder = self._settings.directory.path
+        with ExitStack() as running:
+            try:
+                running.enter_context(locked(folder / "guard.lock", patience=0.0))
+            except OSError as error:
+                raise RunFailed(f"{folder}: another guard serves this folder; stop it first") from error
             self._start()
-        except BaseException:
-            self._running.__exit__(None, None, None)
-            raise
+            self._running = running.pop_all()
         _log.info("listening on %s", self.socket)
         return self
 
@@ -89,7 +90,7 @@ class Guard:
         self._turns.stop()
         self._server.stop(_GRACE).wait()
         self.socket.unlink(missing_ok=True)
-        self._running.__exit__(None, None, None)
+        self._running.close()
 
     def wait(self) -> None:
         """Serve until the process is told to end."""
@@ -127,19 +128,3 @@ class Guard:
             state.set(name, health_pb2.HealthCheckResponse.SERVING)
         server.start()
         self._server = server
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system takes back from a process that dies."""
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunFailed(f"{path.parent}: another guard serves this folder; stop it first") from error
-        yield
-    finally:
-        os.close(handle)

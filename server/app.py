@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import HanseError, RunFailed
+from common.file_lock import locked
 from common.study import Study
 from server.run_directory import RunDirectory
 from server.study_run import run_study
@@ -22,7 +21,6 @@ app = ServerApp()
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that still runs the study in the same folder."""
-_POLL = 0.2
 
 
 @app.main()
@@ -42,29 +40,14 @@ def main(grid: Grid, context: Context) -> None:
 def _alone(path: Path) -> Iterator[None]:
     """Hold the run directory's lock: two processes that write one run would ask its rounds twice.
 
-    The system takes the lock back from a process that dies. Where there are no such locks, none is held.
-
     Raises:
         RunFailed: another process held it all along.
     """
-    try:
-        import fcntl
-    except ImportError:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path / ".lock", _PATIENCE))
+        except BlockingIOError:
+            raise RunFailed(
+                f"{path}: another process runs this study there; wait for it, or give another directory"
+            ) from None
         yield
-        return
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise RunFailed(
-                        f"{path}: another process runs this study there; wait for it, or give another directory"
-                    ) from None
-                time.sleep(_POLL)
-        yield
-    finally:
-        os.close(handle)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.file_lock import locked
 from deploy.federation.control import Control
 from deploy.federation.coordinator_directory import CoordinatorDirectory
-from deploy.federation.file_lock import locked
 from deploy.federation.registry import Registry
 
 __all__ = ["Admission", "admit"]

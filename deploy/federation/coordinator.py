@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.errors import BadInput
+from common.file_lock import locked
 from deploy.federation.admission import admit
 from deploy.federation.control import connect, is_answering
 from deploy.federation.coordinator_directory import CoordinatorDirectory
-from deploy.federation.file_lock import locked
 from deploy.federation.flower_environment import flower_environment
 from deploy.federation.processes import ChildPlan, ProcessEvent, Supervisor
 from deploy.federation.superlink_process import FOLDER_VARIABLE
@@ -86,7 +86,7 @@ def _only_one(path: Path) -> Iterator[None]:
     """Hold the folder's lock: two coordinators on one database would lose messages."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path, wait=False))
+            stack.enter_context(locked(path, patience=0.0))
         except BlockingIOError:
             raise BadInput(f"{path.parent}: a coordinator runs for this folder already") from None
         yield

@@ -14,9 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from common.errors import BadInput
+from common.file_lock import locked
 from common.files import write_text
 from common.study import Name
-from deploy.federation.file_lock import locked
 from deploy.federation.node_keys import NodePublicKey, parse_public_key
 
 __all__ = ["Registry", "SiteEntry"]
