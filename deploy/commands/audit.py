@@ -21,7 +21,6 @@ __all__ = ["app"]
 app = typer.Typer(help="Audit privacy claims from files and public keys.", no_args_is_help=True)
 
 _MARKS = {"passed": "[green]passed[/]", "failed": "[bold red]FAILED[/]", "not-possible": "[yellow]not possible[/]"}
-_KEY_FILE = 100
 
 
 @app.callback()
@@ -86,17 +85,10 @@ def _bundle(given: str) -> Bundle:
 def _key(given: str) -> TrustedKey:
     """A key in hexadecimal, or the name of a file that holds one."""
     from common.audit.ledger_files import TrustedKey
-    from common.privacy.ledger.keys import public_key_from_hex
+    from deploy.key_option import public_key_of
 
     name, path = _named(given)
-    text = str(path)
-    if path.is_file():
-        text = path.read_bytes()[:_KEY_FILE].decode("ascii", "replace").strip()
-    try:
-        public_key_from_hex(text)
-    except BadInput as error:
-        raise BadInput(f"--key {given}: must be 64 lower-case hexadecimal digits, or a file of them") from error
-    return TrustedKey(text, name)
+    return TrustedKey(public_key_of(given, str(path)), name)
 
 
 def _witness(given: str) -> Witness:

@@ -29,7 +29,6 @@ _Dataset = Annotated[str | None, typer.Option(metavar="NAME", help="Only this da
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _BUNDLE_BEGINS = b'{"format":"hanse-ledger/'
-_KEY_FILE = 100
 _HASH_DIGITS = 64
 _PLACE_DIGITS = 15
 
@@ -78,9 +77,10 @@ def verify(
 ) -> None:
     """Verify a ledger: every hash, signature, rule and witnessed head; exit code 4 if it fails."""
     from common.privacy.ledger.rules import verified_entries
+    from deploy.key_option import public_key_of
     from deploy.ledger_tables import Verification, print_verification
 
-    public_key = None if key is None else _public_key(key)
+    public_key = None if key is None else public_key_of(key, key)
     witnessed = tuple(_head(given) for given in head or [])
     if bundle is None:
         from deploy.own_ledger import open_own_ledger
@@ -185,20 +185,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _public_key(given: str) -> str:
-    """A key in hexadecimal, or the name of a file that holds one."""
-    from common.privacy.ledger.keys import public_key_from_hex
-
-    text, path = given, Path(given)
-    if path.is_file():
-        text = path.read_bytes()[:_KEY_FILE].decode("ascii", "replace").strip()
-    try:
-        public_key_from_hex(text)
-    except BadInput as error:
-        raise BadInput(f"--key {given}: must be 64 lower-case hexadecimal digits, or a file of them") from error
-    return text
 
 
 def _key_in_header(name: str, data: bytes) -> str:
