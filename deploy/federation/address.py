@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator
 
 from common.errors import BadInput
 
-__all__ = ["Address", "parse_address", "parse_host"]
+__all__ = ["Address", "AddressText", "parse_address", "parse_host"]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _LONGEST_NAME = 253
@@ -63,3 +66,14 @@ def parse_host(host: str) -> str:
     if parsed.is_unspecified or parsed.is_multicast:
         raise BadInput(f"host {host}: must be the address that the sites connect to, not one to listen on")
     return str(parsed)
+
+
+def _checked(text: str) -> str:
+    try:
+        return str(parse_address(text))
+    except BadInput as error:
+        raise ValueError(str(error)) from error
+
+
+AddressText: TypeAlias = Annotated[str, AfterValidator(_checked)]
+"""An address as a field of a pydantic model, in canonical form."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import BadInput
 from common.files import write_text
@@ -20,7 +20,7 @@ from common.privacy.ledger.keys import (
     write_private,
 )
 from common.study import Name, Study
-from deploy.federation.address import Address, parse_address
+from deploy.federation.address import Address, AddressText, parse_address
 from deploy.federation.certificates import create_authority, issue_server_certificate, renew_if_due
 from deploy.federation.registry import Registry
 
@@ -35,19 +35,11 @@ class Federation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    address: str
+    address: AddressText
     """``host:port`` under which the sites reach the coordinator."""
     listen: str
     """Address of the interface that it listens on: ``0.0.0.0`` for every one, ``127.0.0.1`` for this machine."""
     created: datetime
-
-    @field_validator("address")
-    @classmethod
-    def _reachable(cls, value: str) -> str:
-        try:
-            return str(parse_address(value))
-        except BadInput as error:
-            raise ValueError(str(error)) from error
 
     @property
     def parsed_address(self) -> Address:

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from common.errors import BadInput
 from common.files import atomically
 from common.study import Name, Study
 from common.study_file import parse_study
-from deploy.federation.address import Address, parse_address
+from deploy.federation.address import Address, AddressText, parse_address
 from deploy.federation.certificates import parse_authority
 from deploy.federation.coordinator_directory import CoordinatorDirectory
 
@@ -48,20 +48,12 @@ class Manifest(BaseModel):
     format: Literal["hanse-invitation-1"] = "hanse-invitation-1"
     federation: Name
     site: Name
-    address: str
+    address: AddressText
     """``host:port`` of the coordinator."""
     created: datetime
     witness_key: _Digest
     """Ed25519 public key of the coordinator's witness: 64 hexadecimal digits."""
     sha256: dict[Literal["ca.crt", "study.toml"], _Digest]
-
-    @field_validator("address")
-    @classmethod
-    def _reachable(cls, value: str) -> str:
-        try:
-            return str(parse_address(value))
-        except BadInput as error:
-            raise ValueError(str(error)) from error
 
 
 class Invitation(BaseModel):
