@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import copy
 from datetime import UTC, datetime
 
 from client.policy import Policy
@@ -17,18 +18,19 @@ from common.build import build_digest
 from common.errors import PolicyRefusal
 from common.privacy.budget import PrivacyBudget, RoundRequest, StudyUse
 from common.privacy.granting import Refusal
+from common.privacy.ledger.book import Ledger
 from common.privacy.ledger.details import Head, Outcome, Refused
 from common.privacy.ledger.entry import Draft
 from common.privacy.ledger.history import Reservation
 from common.privacy.ledger.records import approval_holds, record_refusal, record_trusted_release
-from common.privacy.mechanism import Composition, NotPrivate
+from common.privacy.mechanism import Composition, Mechanism, NotPrivate
 from common.schedule import schedule
 from common.study import Study
 from common.study_mechanism import calibrated_noise_multiplier, round_mechanism, study_mechanism
 from common.weights import Weights
 from common.wire import RoundPlan
 
-__all__ = ["StudyConsent", "plan_digest"]
+__all__ = ["StudyConsent", "noise_under", "plan_digest", "record_policy_refusal", "request_under"]
 
 
 def plan_digest(plan: RoundPlan, study_digest: str, weights: Weights) -> str:
@@ -40,6 +42,39 @@ def plan_digest(plan: RoundPlan, study_digest: str, weights: Weights) -> str:
         digest.update(json.dumps([name, list(value.shape)]).encode())
         digest.update(value.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
+
+
+def noise_under(policy: Policy, study: Study) -> float:
+    """The site's noise multiplier, calibrated with the accountant of its policy's budget (P5).
+
+    0 also for a batch beyond the declared size, which has no sample rate to calibrate at; the policy refuses it.
+    """
+    if not _has_a_sample_rate(policy, study):
+        return 0.0
+    return calibrated_noise_multiplier(study, policy.site.name, policy.dataset.declared_size, policy.terms.order)
+
+
+def request_under(
+    policy: Policy, study: Study, study_digest: str, noise_multiplier: float, ledger: Ledger | None
+) -> PolicyRequest:
+    """What ``study`` asks of the policy today; its approval is looked up where the policy wants one."""
+    today = datetime.now(UTC).date()
+    approved = (
+        policy.allow.approval == "required"
+        and ledger is not None
+        and approval_holds(ledger, policy.dataset.name, study_digest, today)
+    )
+    return policy_request(policy, study, study_digest, noise_multiplier, approved, today)
+
+
+def record_policy_refusal(budget: PrivacyBudget, study_digest: str, run: str, refusal: Refusal) -> None:
+    """Keep in the ledger that the policy turned a study down."""
+    details = Refused(code=refusal.code)
+    record_refusal(budget.ledger, Draft(dataset=budget.dataset, study=study_digest, run=run, details=details))
+
+
+def _has_a_sample_rate(policy: Policy, study: Study) -> bool:
+    return study.privacy.batch_size <= policy.dataset.declared_size
 
 
 class StudyConsent:
@@ -59,21 +94,20 @@ class StudyConsent:
         """
         self.study = study
         self.study_digest = study.digest(resolve_base(study.model.base).digest)
-        # A batch beyond the declared size has no sample rate to calibrate at; the policy refuses it when asked.
-        fits = study.privacy.batch_size <= policy.dataset.declared_size
-        self.noise_multiplier = (
-            calibrated_noise_multiplier(study, policy.site.name, policy.dataset.declared_size, policy.terms.order)
-            if fits
-            else 0.0
-        )
+        self.noise_multiplier = noise_under(policy, study)
         self._policy = policy
         self._budget = budget
         self._budget_for_each_run = budget_for_each_run
-        self._whole = (
-            study_mechanism(study, policy.dataset.declared_size, self.noise_multiplier)
-            if fits
-            else Composition(())
-        )
+        self._whole: Mechanism = Composition(())
+        if _has_a_sample_rate(policy, study):
+            self._whole = study_mechanism(study, policy.dataset.declared_size, self.noise_multiplier)
+
+    def with_budget(self, budget: PrivacyBudget) -> StudyConsent:
+        """The same consent before another handle on the dataset's budget, as one that commits to its data."""
+        other = copy(self)
+        if self._budget is not None:
+            other._budget = budget
+        return other
 
     @property
     def charges(self) -> bool:
@@ -134,17 +168,14 @@ class StudyConsent:
 
     def _check_policy(self, plan: RoundPlan) -> None:
         try:
-            check_policy(self._policy, self._request())
+            ledger = None if self._budget is None else self._budget.ledger
+            check_policy(
+                self._policy,
+                request_under(self._policy, self.study, self.study_digest, self.noise_multiplier, ledger),
+            )
         except Refusal as refusal:
             self._record(refusal, plan)
             raise refusal.error from None
-
-    def _request(self) -> PolicyRequest:
-        policy, today = self._policy, datetime.now(UTC).date()
-        approved = self._budget is not None and approval_holds(
-            self._budget.ledger, policy.dataset.name, self.study_digest, today
-        )
-        return policy_request(policy, self.study, self.study_digest, self.noise_multiplier, approved, today)
 
     def _check_scheduled(self, plan: RoundPlan) -> None:
         """The digest that was approved fixes every round (P18); a coordinator may not invent one."""
@@ -161,15 +192,8 @@ class StudyConsent:
             raise refusal.error
 
     def _record(self, refusal: Refusal, plan: RoundPlan) -> None:
-        if self._budget is None:
-            return
-        draft = Draft(
-            dataset=self._policy.dataset.name,
-            study=self.study_digest,
-            run=plan.run,
-            details=Refused(code=refusal.code),
-        )
-        record_refusal(self._budget.ledger, draft)
+        if self._budget is not None:
+            record_policy_refusal(self._budget, self.study_digest, plan.run, refusal)
 
     def _record_trusted_release(self, plan: RoundPlan) -> None:
         assert self._budget is not None  # reserve() has looked

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from client.consent import StudyConsent, plan_digest
+from client.consent import StudyConsent, plan_digest, record_policy_refusal
 from client.policy import Policy
 from client.policy_file import read_policy
 from client.policy_rules import PolicyRequest, check_policy
@@ -37,9 +37,6 @@ from common.model import Classifier, build_classifier
 from common.privacy.budget import PrivacyBudget
 from common.privacy.granting import Refusal
 from common.privacy.ledger.commitment import CommitmentKey
-from common.privacy.ledger.details import Refused
-from common.privacy.ledger.entry import Draft
-from common.privacy.ledger.records import record_refusal
 from common.schedule import schedule
 from common.sources import load_source
 from common.splits import capped_units
@@ -115,12 +112,13 @@ class RealSite:
             budget = PrivacyBudget(self._directory.ledger(policy.ledger.url), policy.dataset.name)
             key = self._directory.commitment_key()
         self._refuse_unseen(policy, budget, plan)
-        StudyConsent(policy, budget if study.privacy.enabled else None, study).check(plan)
+        consent = StudyConsent(policy, budget if study.privacy.enabled else None, study)
+        consent.check(plan)
         with _local():
             examples = self._examples(study, key)
             seal = key.seal(f"{each.label}\0{each.group}\0{each.text}".encode() for each in examples)
         budget = PrivacyBudget(budget.ledger, policy.dataset.name, seal)
-        consent = StudyConsent(policy, budget if study.privacy.enabled else None, study)
+        consent = consent.with_budget(budget)
         facts = SiteFacts(policy.site.name, 0, policy.dataset.declared_size)
         texts = _tokenized(study, examples)
         classifier = _classifier(study)
@@ -146,12 +144,8 @@ class RealSite:
         try:
             check_policy(policy, request)
         except Refusal as refusal:
-            details = Refused(code=refusal.code)
-            digest = study.digest("")  # names the plan; its base has no digest yet
-            record_refusal(
-                budget.ledger,
-                Draft(dataset=policy.dataset.name, study=digest, run=plan.run, details=details),
-            )
+            # The digest names the plan; its base has none yet.
+            record_policy_refusal(budget, study.digest(""), plan.run, refusal)
             raise refusal.error from None
 
     def _examples(self, study: Study, key: CommitmentKey) -> tuple[Example, ...]:

@@ -179,17 +179,10 @@ def _adopted(ledger: Ledger | None, dataset: str) -> str | None:
 
 
 def _request(policy: Policy, ledger: Ledger | None, path: Path) -> PolicyRequest:
-    from client.policy_rules import policy_request
-    from common.privacy.ledger.records import approval_holds
-    from common.study_mechanism import calibrated_noise_multiplier
+    from client.consent import noise_under, request_under
 
     study, digest = _study_and_digest(path)
-    today, size = _today(), policy.dataset.declared_size
-    noise = 0.0
-    if study.privacy.batch_size <= size:  # else there is none; the policy refuses such a batch
-        noise = calibrated_noise_multiplier(study, policy.site.name, size, policy.terms.order)
-    approved = ledger is not None and approval_holds(ledger, policy.dataset.name, digest, today)
-    return policy_request(policy, study, digest, noise, approved, today)
+    return request_under(policy, study, digest, noise_under(policy, study), ledger)
 
 
 def _report(
