@@ -43,9 +43,10 @@ from client.layer_gradients import (
     SharedInput,
     weight_gradient,
 )
+from client.units import Slots, Units
 from common.errors import HanseError
 
-__all__ = ["ROUNDING_MARGIN", "ClippedBackward", "Units", "clip_factors"]
+__all__ = ["ROUNDING_MARGIN", "ClippedBackward", "clip_factors"]
 
 ROUNDING_MARGIN = 1e-4
 """C is reduced by this share, which covers float32 rounding in norms and sums of up to 1e9 terms."""
@@ -53,16 +54,6 @@ ROUNDING_MARGIN = 1e-4
 _log = logging.getLogger(__name__)
 _Gradients: TypeAlias = dict[nn.Parameter, torch.Tensor]
 _Rule: TypeAlias = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], _Gradients]
-
-
-@dataclass(frozen=True)
-class Units:
-    """Which rows of a physical batch make up a unit, as the persons of unit "group"."""
-
-    index: torch.Tensor
-    """Unit of each row, numbered from 0 without gaps, int64 ``(rows,)``."""
-    weights: torch.Tensor
-    """Factor of each row within its unit's gradient, ``(rows,)``."""
 
 
 @dataclass
@@ -119,7 +110,7 @@ class ClippedBackward:
         Raises:
             HanseError: a parameter would go unclipped: its layer was not reached, or mixes rows.
         """
-        slots = _Slots.of(units, len(losses), losses.device)
+        slots = Slots.of(units, len(losses), losses.device)
         if not slots.units:
             self._calls.clear()
             for parameter in self._trained:
@@ -132,7 +123,8 @@ class ClippedBackward:
                 f"a trainable parameter of shape {tuple(missing[0].shape)} has no gradient by row and would go "
                 "unclipped; this model cannot be trained privately as it is"
             )
-        self._add(gradients, clip_factors(_squared_norms(gradients), self._max_grad_norm))
+        squares = torch.stack([each.squared_norms() for each in gradients]).sum(0)
+        self._add(gradients, clip_factors(squares, self._max_grad_norm))
 
     def _add(self, gradients: list[LayerGradient], factors: torch.Tensor) -> None:
         """Add the units' gradients, each times its factor, to the parameters' sums."""
@@ -163,7 +155,7 @@ class ClippedBackward:
         self._calls.append(_Call(layer, inputs.detach(), traced))
         return traced
 
-    def _gradients(self, losses: torch.Tensor, slots: _Slots) -> list[LayerGradient]:
+    def _gradients(self, losses: torch.Tensor, slots: Slots) -> list[LayerGradient]:
         calls, self._calls = self._calls, []
         found = torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
         by_layer: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
@@ -181,56 +173,6 @@ class ClippedBackward:
                     )
             gradients += _layer_gradients(layer, self._parameters_by_layer[layer], pairs, slots, inputs_seen)
         return gradients
-
-
-def _squared_norms(gradients: list[LayerGradient]) -> torch.Tensor:
-    total = gradients[0].squared_norms()
-    for each in gradients[1:]:
-        total = total + each.squared_norms()
-    return total
-
-
-def _units_in(units: Units) -> int:
-    """How many units the rows make up."""
-    return int(units.index.max()) + 1 if len(units.index) else 0
-
-
-@dataclass(frozen=True)
-class _Slots:
-    """Where each row's tokens go among its unit's tokens."""
-
-    rows: int
-    units: int
-    width: int
-    """Most rows of a unit."""
-    index: torch.Tensor | None
-    """Unit times width plus place within the unit, for each row; None: every row is a unit."""
-    weights: torch.Tensor | None
-
-    @classmethod
-    def of(cls, units: Units | None, rows: int, device: torch.device) -> _Slots:
-        if units is None:
-            return cls(rows, rows, 1, None, None)
-        if len(units.index) != rows or len(units.weights) != rows:
-            raise HanseError(f"losses of {rows} rows came for the units of {len(units.index)}")
-        count = _units_in(units)
-        sizes = torch.bincount(units.index, minlength=count)
-        width = int(sizes.max()) if rows else 1
-        order = torch.argsort(units.index, stable=True)
-        starts = torch.cumsum(sizes, 0) - sizes
-        places = torch.empty_like(units.index)
-        places[order] = torch.arange(rows, device=device) - starts[units.index[order]]
-        return cls(rows, count, width, units.index * width + places, units.weights.float())
-
-    def spread(self, values: torch.Tensor, weighted: bool) -> torch.Tensor:
-        """``(rows, tokens, n)`` to ``(units, width * tokens, n)``; rows that a unit lacks are zero."""
-        if self.index is None or self.weights is None:
-            return values
-        if weighted:
-            values = values * self.weights.view(-1, 1, 1)
-        spread = values.new_zeros(self.units * self.width, *values.shape[1:])
-        spread[self.index] = values
-        return spread.view(self.units, self.width * values.shape[1], *values.shape[2:])
 
 
 @contextmanager
@@ -268,7 +210,7 @@ def _layer_gradients(
     layer: nn.Module,
     parameters: list[nn.Parameter],
     pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    slots: _Slots,
+    slots: Slots,
     inputs_seen: dict[tuple[object, ...], SharedInput],
 ) -> list[LayerGradient]:
     """The gradients of a layer's parameters over all its calls, whose tokens follow one another."""
@@ -295,7 +237,7 @@ def _tokens(values: torch.Tensor) -> torch.Tensor:
 
 
 def _shared(
-    pairs: list[tuple[torch.Tensor, torch.Tensor]], slots: _Slots, seen: dict[tuple[object, ...], SharedInput]
+    pairs: list[tuple[torch.Tensor, torch.Tensor]], slots: Slots, seen: dict[tuple[object, ...], SharedInput]
 ) -> SharedInput:
     """The calls' inputs one after another; one object for layers that were called on the very same tensors."""
     key = tuple((a.data_ptr(), a.shape, a.stride(), a.dtype) for a, _ in pairs)
@@ -312,7 +254,7 @@ def _explicit(
     layer: nn.Module,
     parameters: list[nn.Parameter],
     pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    slots: _Slots,
+    slots: Slots,
 ) -> list[LayerGradient]:
     rule = _layer_norm_rule(parameters) if type(layer) is nn.LayerNorm else _opacus_rule(type(layer))
     totals: dict[int, torch.Tensor] = {}

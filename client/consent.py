@@ -109,11 +109,6 @@ class StudyConsent:
             other._budget = budget
         return other
 
-    @property
-    def charges(self) -> bool:
-        """Whether rounds are reserved here: not where privacy is off, nor where the coordinator adds the noise."""
-        return self.study.privacy.enabled and self.study.privacy.unit != "institution"
-
     def check(self, plan: RoundPlan) -> None:
         """Agree to the whole study, before its first round; charges nothing.
 
@@ -125,7 +120,7 @@ class StudyConsent:
         if self._budget is None or self._budget_for_each_run:
             return
         self._budget.ensure_open(self._policy.terms, build_digest())
-        if self.charges:
+        if self.study.privacy.noised_at_sites:
             self._budget.check_study(self._use(plan), self._whole)
 
     def reserve(self, plan: RoundPlan, weights: Weights) -> Reservation | None:
@@ -139,7 +134,7 @@ class StudyConsent:
         self._check_scheduled(plan)
         if self._budget is None:
             return None
-        if not self.charges:
+        if not self.study.privacy.noised_at_sites:
             self._record_trusted_release(plan)
             return None
         use = self._use(plan)

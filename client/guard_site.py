@@ -8,7 +8,7 @@ ready (PRIVACY P15).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,17 +23,16 @@ from client.consent import StudyConsent, plan_digest, record_policy_refusal
 from client.policy import Policy
 from client.policy_file import read_policy
 from client.policy_rules import PolicyRequest, check_policy
-from client.preflight import require_preflight
+from client.preparation import proven_classifier, sealed, tokenized
 from client.replies import Asked, ReplyStore
 from client.site import Site
 from client.site_directory import SiteDirectory
 from client.trainer import LocalTrainer, SiteFacts
 from client.training import Trainee, TrainingBatch
 from common.base_model import resolve_base
-from common.device import choose_device
 from common.errors import BudgetExceeded, HanseError, PolicyRefusal, RunFailed
 from common.examples import Columns, Example
-from common.model import Classifier, build_classifier
+from common.model import Classifier
 from common.privacy.budget import PrivacyBudget
 from common.privacy.granting import Refusal
 from common.privacy.ledger.commitment import CommitmentKey
@@ -41,7 +40,7 @@ from common.schedule import schedule
 from common.sources import load_source
 from common.splits import capped_units
 from common.study import Study
-from common.text import TokenizedTexts, load_tokenizer, tokenize
+from common.text import TokenizedTexts, load_tokenizer
 from common.weights import Weights
 from common.wire import RoundPlan, SiteDescription, Update
 
@@ -116,12 +115,14 @@ class RealSite:
         consent.check(plan)
         with _local():
             examples = self._examples(study, key)
-            seal = key.seal(f"{each.label}\0{each.group}\0{each.text}".encode() for each in examples)
+            seal = sealed(key, examples)
         budget = PrivacyBudget(budget.ledger, policy.dataset.name, seal)
         consent = consent.with_budget(budget)
         facts = SiteFacts(policy.site.name, 0, policy.dataset.declared_size)
-        texts = _tokenized(study, examples)
-        classifier = _classifier(study)
+        tokenizer = load_tokenizer(resolve_base(study.model.base).path)
+        with _local():
+            texts = tokenized(tokenizer, study, examples)
+        classifier = proven_classifier(study)
         trainer = _GuardedTrainer(facts, study, texts, classifier, consent.noise_multiplier, self._check)
         return _Held(policy, budget, consent, trainer, Site(consent, trainer, policy.terms.order))
 
@@ -220,26 +221,6 @@ class _Held:
     @property
     def study(self) -> Study:
         return self.consent.study
-
-
-def _tokenized(study: Study, examples: Sequence[Example]) -> TokenizedTexts:
-    tokenizer = load_tokenizer(resolve_base(study.model.base).path)
-    with _local():
-        return tokenize(
-            tokenizer,
-            [example.text for example in examples],
-            [example.label for example in examples],
-            study.task.max_length,
-            groups=[example.group for example in examples] if study.privacy.unit == "group" else None,
-        )
-
-
-def _classifier(study: Study) -> Classifier:
-    """The study's model on its device, proved to train privately before anything is reserved (P14)."""
-    classifier = build_classifier(study).place(choose_device(study.training.device))
-    if study.privacy.enabled and study.privacy.unit != "institution":  # there nothing is clipped at a site
-        require_preflight(classifier, study)
-    return classifier
 
 
 @contextmanager

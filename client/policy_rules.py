@@ -113,7 +113,7 @@ def _group_column(policy: Policy, request: PolicyRequest) -> str | None:
 
 
 def _delta(policy: Policy, request: PolicyRequest) -> str | None:
-    if not _site_is_charged(request):
+    if not request.study.privacy.noised_at_sites:
         return None
     asked = request.study.delta_of(policy.dataset.declared_size)
     if asked == policy.delta:
@@ -173,7 +173,7 @@ def _batch(policy: Policy, request: PolicyRequest) -> str | None:
 
 def _noise(policy: Policy, request: PolicyRequest) -> str | None:
     least = policy.allow.min_noise_multiplier
-    if not _site_is_charged(request) or _batch(policy, request) or request.noise_multiplier >= least:
+    if not request.study.privacy.noised_at_sites or _batch(policy, request) or request.noise_multiplier >= least:
         return None  # for too large a batch no noise can be calibrated
     return (
         f"noise_multiplier = {request.noise_multiplier:.6g} as calibrated: policy allows {least:g} or more; "
@@ -183,7 +183,7 @@ def _noise(policy: Policy, request: PolicyRequest) -> str | None:
 
 def _study_epsilon(policy: Policy, request: PolicyRequest) -> str | None:
     most = policy.budget.epsilon_per_study
-    if not _site_is_charged(request) or most is None or request.study_epsilon <= most:
+    if not request.study.privacy.noised_at_sites or most is None or request.study_epsilon <= most:
         return None
     return (
         f"privacy.epsilon = {request.study_epsilon!r}: policy allows {most!r} at most for one study; "
@@ -193,18 +193,12 @@ def _study_epsilon(policy: Policy, request: PolicyRequest) -> str | None:
 
 def _round_epsilon(policy: Policy, request: PolicyRequest) -> str | None:
     most = policy.budget.epsilon_per_round
-    if not _site_is_charged(request) or most is None or request.round_epsilon <= most:
+    if not request.study.privacy.noised_at_sites or most is None or request.round_epsilon <= most:
         return None
     return (
         f"epsilon of the dearest round = {request.round_epsilon:.6g}: policy allows {most:g} at most; "
         "lower federation.steps_per_round or spread the warm start over more rounds"
     )
-
-
-def _site_is_charged(request: PolicyRequest) -> bool:
-    """Not where privacy is off, nor where the coordinator adds the noise (P19)."""
-    privacy = request.study.privacy
-    return privacy.enabled and privacy.unit != "institution"
 
 
 def _not_listed(field: str, asked: str, allowed: list[str], key: str) -> str | None:

@@ -87,18 +87,13 @@ class LocalTrainer:
         optimizer = self._optimizer(plan.phase)
         with only_trainable(self.classifier, head_only) as parameters:
             trainee = self.head_trainee(parameters, draws) if head_only else self.trainee(parameters)
-            if self._clips:
+            if study.privacy.noised_at_sites:
                 train_privately(trainee, steps, optimizer, draws, randomness)
                 mechanism = steps.mechanism
             else:
                 train_without_privacy(trainee, steps, optimizer, draws)
                 mechanism = round_mechanism(study, self.facts.declared_size, 0.0, plan.steps)
         return Update(self.facts.name, plan.round, self.classifier.weights(head_only), mechanism)
-
-    @property
-    def _clips(self) -> bool:
-        """Whether this site adds the noise: not without privacy, nor where the coordinator does (P19)."""
-        return self._study.privacy.enabled and self._study.privacy.unit != "institution"
 
     def _step_plan(self, steps: int) -> StepPlan:
         privacy = self._study.privacy

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from client.clipping import ClippedBackward, Units
+from client.clipping import ClippedBackward
 from client.noisy_sum import NoisyClippedSum
+from client.units import Units
 from common.privacy.mechanism import Mechanism, SampledGaussian
 from common.privacy.randomness import Randomness
 from common.study import TrainingSection

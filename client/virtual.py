@@ -18,18 +18,17 @@ from pydantic import ValidationError
 from client.consent import StudyConsent
 from client.policy import Policy
 from client.policy_file import read_policy
-from client.preflight import require_preflight
+from client.preparation import proven_classifier, sealed, tokenized
 from client.site import Site
 from client.site_directory import SiteDirectory
 from client.trainer import LocalTrainer, SiteFacts
 from common.base_model import resolve_base
-from common.device import choose_device
 from common.environment import SITES_VARIABLE, STATE_VARIABLE, THREADS_VARIABLE, WORKER_VARIABLE
 from common.errors import BadInput
-from common.model import Classifier, build_classifier
+from common.model import Classifier
 from common.privacy.budget import PrivacyBudget
 from common.study import Study
-from common.text import load_tokenizer, tokenize
+from common.text import load_tokenizer
 from common.virtual_sites import VirtualSite, virtual_sites
 
 __all__ = ["virtual_site", "virtual_site_directory"]
@@ -76,21 +75,13 @@ def _virtual_site(study_json: str, partition: int) -> Site:
         )
     budget = _budget(directory, policy, virtual) if study.privacy.enabled else None
     consent = StudyConsent(policy, budget, study, budget_for_each_run=not has_policy)
-    tokenizer = load_tokenizer(resolve_base(study.model.base).path)
-    texts = tokenize(
-        tokenizer,
-        [example.text for example in virtual.examples],
-        [example.label for example in virtual.examples],
-        study.task.max_length,
-        groups=[example.group for example in virtual.examples] if study.privacy.unit == "group" else None,
-    )
+    texts = tokenized(load_tokenizer(resolve_base(study.model.base).path), study, virtual.examples)
     trainer = LocalTrainer(facts, study, texts, _shared_classifier(study_json), consent.noise_multiplier)
     return Site(consent, trainer, policy.terms.order)
 
 
 def _budget(directory: SiteDirectory, policy: Policy, virtual: VirtualSite) -> PrivacyBudget:
-    rows = (f"{example.label}\0{example.group}\0{example.text}".encode() for example in virtual.examples)
-    seal = directory.commitment_key().seal(rows)
+    seal = sealed(directory.commitment_key(), virtual.examples)
     return PrivacyBudget(directory.ledger(policy.ledger.url), policy.dataset.name, seal)
 
 
@@ -144,8 +135,4 @@ def _agreement(study: Study, virtual: VirtualSite) -> dict[str, dict[str, object
 def _shared_classifier(study_json: str) -> Classifier:
     # Sites of one process take turns with one model: each round loads the global weights first.
     study = Study.from_json(study_json)
-    device = choose_device(study.training.device, index=int(os.environ.get(WORKER_VARIABLE, "0")))
-    classifier = build_classifier(study).place(device)
-    if study.privacy.enabled and study.privacy.unit != "institution":  # there nothing is clipped at a site
-        require_preflight(classifier, study)
-    return classifier
+    return proven_classifier(study, device_index=int(os.environ.get(WORKER_VARIABLE, "0")))

@@ -122,6 +122,16 @@ class PrivacySection(_Section):
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Expected size of a Poisson batch, in units."""
 
+    @property
+    def noised_at_sites(self) -> bool:
+        """Whether each site clips, adds noise and pays for it."""
+        return self.enabled and self.unit != "institution"
+
+    @property
+    def noised_centrally(self) -> bool:
+        """Whether the coordinator clips and noises whole updates instead (P19)."""
+        return self.enabled and self.unit == "institution"
+
 
 class FederationSection(_Section):
     """How rounds run and how updates become one model."""

@@ -39,7 +39,7 @@ def calibrated_noise_multiplier(study: Study, name: str, declared_size: int, ord
         declared_size: in units.
         order: of the site's filter; None for a plan, which PLD judges (PRIVACY P5).
     """
-    if not study.privacy.enabled or study.privacy.unit == "institution":
+    if not study.privacy.noised_at_sites:
         return 0.0
     phase = (sample_rate(study, declared_size), planned_steps(study))
     accountant: Accountant = "pld" if order is None else "rdp"

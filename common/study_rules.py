@@ -91,7 +91,7 @@ def _impossible_units(study: Study) -> Iterator[str]:
 
 
 def _impossible_under_central_privacy(study: Study) -> Iterator[str]:
-    if study.privacy.unit != "institution" or not study.privacy.enabled:
+    if not study.privacy.noised_centrally:
         return
     if study.federation.strategy in {"median", "trimmed-mean", "krum"}:
         yield (

@@ -117,7 +117,7 @@ def forecast_study(budget: Budget, study: Study, site: str | None) -> StudyForec
     terms = budget.terms
     faults = _faults_of_plan(terms, study)
     noise, asked = None, None
-    if study.privacy.enabled and study.privacy.unit != "institution" and _batch_fault(terms, study) is None:
+    if study.privacy.noised_at_sites and _batch_fault(terms, study) is None:
         try:
             noise = _noise(terms, study, site)
         except BadInput as error:

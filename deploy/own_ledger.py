@@ -13,7 +13,7 @@ from common.privacy.ledger.history import History
 if TYPE_CHECKING:
     from client.policy import Policy
 
-__all__ = ["chosen_datasets", "open_own_ledger", "policy_name"]
+__all__ = ["chosen_datasets", "open_own_ledger", "policy_name", "policy_of"]
 
 
 def open_own_ledger(site: Path) -> Ledger:
@@ -22,13 +22,13 @@ def open_own_ledger(site: Path) -> Ledger:
     Raises:
         BadInput: no such folder, no ledger in it, or a policy that cannot be read.
     """
-    policy = _policy(site)
+    policy = policy_of(site)
     return SiteDirectory(site).existing_ledger("" if policy is None else policy.ledger.url)
 
 
 def policy_name(site: Path) -> str | None:
     """What the policy in a site's folder calls the site; None where there is no policy."""
-    policy = _policy(site)
+    policy = policy_of(site)
     return None if policy is None else policy.site.name
 
 
@@ -47,7 +47,8 @@ def chosen_datasets(history: History, dataset: str | None) -> list[str]:
     return [dataset]
 
 
-def _policy(site: Path) -> Policy | None:
+def policy_of(site: Path) -> Policy | None:
+    """The policy in a site's folder; None where there is none."""
     path = SiteDirectory(site).policy
     if not path.exists():
         return None

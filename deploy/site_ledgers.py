@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from client.policy_file import read_policy
 from client.virtual import virtual_site_directory
-from common.privacy.ledger.bundle import export_bundle, read_bundle
-from common.privacy.spending import Claim, claim
+from common.privacy.budget import PrivacyBudget
+from common.privacy.ledger.bundle import export_bundle
+from common.privacy.spending import Claim
 from common.study import Study
+from deploy.own_ledger import open_own_ledger, policy_of
 from deploy.results import read_result
 
 __all__ = ["export_ledgers"]
@@ -25,11 +26,10 @@ def export_ledgers(study: Study, directory: Path) -> dict[str, Claim]:
     claims = {}
     for name in [site["name"] for site in read_result(directory)["sites"]]:
         site = virtual_site_directory(study, name)
-        policy = read_policy(site.policy) if site.policy.is_file() else None
-        ledger = site.existing_ledger(policy.ledger.url if policy else "")
+        policy = policy_of(site.path)
+        ledger = open_own_ledger(site.path)
         bundle = directory / "sites" / site.path.name / "ledger.jsonl"
         bundle.parent.mkdir(parents=True, exist_ok=True)
         export_bundle(ledger, bundle)
-        history = read_bundle(bundle, ledger.public_key).history
-        claims[name] = claim(history, policy.dataset.name if policy else study.study.name)
+        claims[name] = PrivacyBudget(ledger, policy.dataset.name if policy else study.study.name).claim()
     return claims

@@ -145,7 +145,7 @@ def _combined_change(
 
 
 def _accumulator(study: Study, start: Weights, shares: list[float]) -> Accumulator:
-    if study.privacy.enabled and study.privacy.unit == "institution":
+    if study.privacy.noised_centrally:
         noise = central_noise_multiplier(study)
         return PrivateMean(start, study.privacy.max_grad_norm, noise, shares, SystemRandomness())
     return accumulator_for(study.federation, start)

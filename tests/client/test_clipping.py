@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import client.clipping
-from client.clipping import ROUNDING_MARGIN, ClippedBackward, Units, clip_factors
+from client.clipping import ROUNDING_MARGIN, ClippedBackward, clip_factors
 from client.layer_gradients import SharedInput, WeightGradient, weight_gradient
+from client.units import Units
 from common.errors import HanseError
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -428,7 +429,7 @@ class TestGram:
             assert float((exact * factors.double())[large].min()) > 0.99, "clipping to nothing would pass as well"
 
     def test_p12_tiny_inputs_with_huge_gradients_stay_within_c(self) -> None:
-        """Squares of such inputs are zero in float32: a norm taken of them alone let 24 C through."""
+        """Squares of such inputs are zero in float32: a norm taken of them alone let more than C through."""
         generator = torch.Generator().manual_seed(9)
         small = torch.logspace(-37, -3, EXTREMES).view(-1, 1, 1)
         large = 10.0 ** torch.empty(EXTREMES, 1, 1).uniform_(-1, 6, generator=generator) / small

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from client import trainer as trainer_module
 from client import training
-from client.clipping import ROUNDING_MARGIN, Units
+from client.clipping import ROUNDING_MARGIN
 from client.trainer import LocalTrainer, SiteFacts
 from client.training import example_losses
+from client.units import Units
 from common.errors import HanseError
 from common.model import Classifier, build_classifier
 from common.privacy.mechanism import SampledGaussian

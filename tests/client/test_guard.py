@@ -211,7 +211,7 @@ class TestRefusals:
         def fail(*arguments: object) -> None:
             raise RunFailed("preflight: a parameter is not clipped")
 
-        monkeypatch.setattr("client.guard_site.require_preflight", fail)
+        monkeypatch.setattr("client.preparation.require_preflight", fail)
         with pytest.raises(RunFailed, match="not clipped"):
             train(settings, study)
         assert "reserve" not in kinds(settings)

@@ -125,7 +125,7 @@ def test_p14_a_site_that_fails_the_preflight_never_reserves(
     def fail(*arguments: object) -> None:
         raise RunFailed("preflight: a parameter is not clipped")
 
-    monkeypatch.setattr(virtual, "require_preflight", fail)
+    monkeypatch.setattr("client.preparation.require_preflight", fail)
     with pytest.raises(RunFailed, match="not clipped"):
         virtual_site(tiny_study, 0).train(plan_of(tiny_study), weights_of(tiny_study))
     name = virtual_sites(tiny_study).sites[0].name
