@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from client.policy import Policy
 from common.errors import BadInput, NotYet
+from common.toml_faults import Wording, faults
 
 __all__ = ["POLICY_TEMPLATE", "parse_policy", "read_policy"]
 
@@ -78,6 +76,7 @@ _MEND = {
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SECRET = re.compile(r"(?<=://)[^@/\s]*(?=@)|(?<=password=)[^&\s]*")
+_WORDING = Wording(Policy, _MEND, _SECRET)
 
 
 def read_policy(path: Path) -> Policy:
@@ -120,69 +119,9 @@ def parse_policy(text: str, where: str) -> Policy:
     try:
         return Policy.model_validate(tree)
     except ValidationError as error:
-        faults = _faults(error, tree)
+        found = faults(error, tree, _WORDING)
     except NotYet as error:
         raise NotYet(f"{where}: {error}") from None
     except BadInput as error:
-        faults = str(error).splitlines()
-    raise BadInput("\n".join(f"{where}: {fault}" for fault in faults))
-
-
-def _faults(error: ValidationError, tree: Mapping[str, Any]) -> list[str]:
-    # A value that fits no member of a union comes as one fault per member: say them as one.
-    mends: dict[str, list[str]] = {}
-    for item in error.errors():
-        subject, mend = _fault(item, tree)
-        found = mends.setdefault(subject, [])
-        if mend not in found:
-            found.append(mend)
-    return [f"{subject}: {' or '.join(found)}" for subject, found in mends.items()]
-
-
-def _fault(item: Any, tree: Mapping[str, Any]) -> tuple[str, str]:
-    kind, context, location = item["type"], item.get("ctx", {}), item["loc"]
-    if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
-        return f"{_key(location)} = {_shown(item['input'])}", f"unknown key; {hint}"
-    location = [part for part in location if not _is_union_member(part)]
-    if kind == "missing":
-        return _key(location), "is required"
-    if kind == "value_error":
-        mend = str(context["error"])
-    elif kind in _MEND:
-        mend = _MEND[kind].format(**context)
-    else:
-        mend = str(item["msg"]).replace("Input should be", "must be")
-    return f"{_key(location)} = {_shown(_value_at(tree, location))}", mend
-
-
-def _key(location: Sequence[int | str]) -> str:
-    return ".".join(f"{part + 1}" if isinstance(part, int) else part for part in location)
-
-
-def _is_union_member(part: object) -> bool:
-    # pydantic puts the name of the tried member of a union behind the key
-    return isinstance(part, str) and (part == "float" or part.startswith(("literal[", "constrained-")))
-
-
-def _value_at(tree: Any, location: Sequence[int | str]) -> object:
-    for part in location:
-        tree = tree[part]
-    return tree
-
-
-def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    if isinstance(value, bool):
-        text = text.lower()
-    text = _SECRET.sub("***", text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    model: Any = Policy
-    for part in location:
-        model = model.model_fields[part].annotation
-    return sorted(model.model_fields) if issubclass(model, BaseModel) else []
+        found = str(error).splitlines()
+    raise BadInput("\n".join(f"{where}: {fault}" for fault in found))

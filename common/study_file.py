@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from common.base_model import EMBEDDED_BASE
 from common.errors import BadInput
 from common.study import Study
 from common.study_rules import check_study
+from common.toml_faults import Wording, faults
 
 __all__ = ["parse_study", "read_study", "write_study"]
 
@@ -31,6 +31,7 @@ _MEND = {
     "string_too_short": "must not be empty",
     "finite_number": "must be a finite number",
 }
+_WORDING = Wording(Study, _MEND)
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -68,7 +69,7 @@ def parse_study(text: str, where: str, overrides: Sequence[str] = (), folder: Pa
     try:
         study = Study.model_validate(tree)
     except ValidationError as error:
-        raise BadInput("\n".join(f"{where}: {fault}" for fault in _faults(error, tree))) from None
+        raise BadInput("\n".join(f"{where}: {fault}" for fault in faults(error, tree, _WORDING))) from None
     study = _anchored(study, folder) if folder else study
     check_study(study, where)
     return study
@@ -93,72 +94,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not isinstance(section, dict):
         raise BadInput(f"--set {override}: {names[0]} is a list of tables; edit it in the study file")
     section[names[1]] = value
-
-
-def _faults(error: ValidationError, tree: dict[str, Any]) -> list[str]:
-    # A value that fits no member of a union comes as one fault per member: say them as one.
-    mends: dict[str, list[str]] = {}
-    for item in error.errors():
-        subject, mend = _fault(item, tree)
-        mends.setdefault(subject, [])
-        if mend not in mends[subject]:
-            mends[subject].append(mend)
-    return [f"{subject}: {' or '.join(found)}" for subject, found in mends.items()]
-
-
-def _fault(item: Any, tree: dict[str, Any]) -> tuple[str, str]:
-    location = [part for part in item["loc"] if not _is_union_member(part)]
-    key = ".".join(f"{part + 1}" if isinstance(part, int) else str(part) for part in location)
-    kind, context = item["type"], item.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
-        return f"{key} = {_shown(item['input'])}", f"unknown key; {hint}"
-    if kind == "missing":
-        return key, "is required"
-    if kind == "value_error":
-        mend = str(context["error"])
-    elif kind in _MEND:
-        mend = _MEND[kind].format(**context)
-    else:
-        mend = str(item["msg"]).replace("Input should be", "must be")
-    return f"{key} = {_shown(_value_at(tree, location, item['input']))}", mend
-
-
-def _is_union_member(part: object) -> bool:
-    # pydantic puts the name of the tried member of a union behind the key
-    return isinstance(part, str) and (part in {"int", "float"} or "[" in part or part.startswith("constrained-"))
-
-
-def _value_at(tree: dict[str, Any], location: Sequence[Any], fallback: object) -> object:
-    value: Any = tree
-    for part in location:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return fallback
-    return value
-
-
-def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    if isinstance(value, bool):
-        text = text.lower()
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _known_keys(location: Sequence[Any]) -> list[str]:
-    model: type[BaseModel] = Study
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return []
-        candidates = [field.annotation, *get_args(field.annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return sorted(model.model_fields)
 
 
 def _anchored(study: Study, folder: Path) -> Study:
