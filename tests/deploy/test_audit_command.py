@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import deploy.cli
 from common.privacy.ledger.details import Head
 from server.records import RoundRecord, SiteRound
 from server.run_directory import RunDirectory
 from tests.common.audit.samples import EPSILONS, HONEST, KEYS, NAMES, PLAN_STORY, bundle, written
 from tests.common.privacy.ledger.samples import ROUND
+from tests.deploy.running import Hanse, runner
 
 ROOT = Path(__file__).resolve().parents[2]
-Hanse = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -27,18 +25,7 @@ def hanse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], e
     """Runs `hanse audit ledger` beside the evidence: exit code, output, errors."""
     monkeypatch.chdir(evidence)
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hanse", "audit", "ledger", "--no-prv", *arguments])
-        capsys.readouterr()
-        try:
-            deploy.cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+    return runner(monkeypatch, capsys, "audit", "ledger", "--no-prv")
 
 
 @pytest.fixture

@@ -6,39 +6,24 @@ runs the real command.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-import deploy.cli
 from common.model import build_classifier
 from common.study_file import parse_study
 from common.text import load_tokenizer
 from server.run_directory import RunDirectory
+from tests.deploy.running import Ended, Hanse, runner, telling_imports
 from tests.tiny import tiny_study_text
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Hanse = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -53,19 +38,7 @@ def hanse(
     (tmp_path / "study.toml").write_text(tiny_study_text(tiny_base, tiny_data), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["hanse", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
-        capsys.readouterr()
-        try:
-            deploy.cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-        shown = capsys.readouterr()
-        return Ended(code, shown.out, shown.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -377,21 +350,8 @@ def test_the_version_is_the_installed_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"], ["study", "show"]], ids=" ".join)
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    script = (
-        "import atexit, sys; import deploy.cli; sys.argv[0] = 'hanse'\n"
-        "heavy = {'torch', 'flwr', 'transformers', 'opacus', 'peft', 'ray', 'scipy', 'dp_accounting'}\n"
-        "atexit.register(lambda: print('LOADED', sorted(heavy & set(sys.modules)), file=sys.stderr))\n"
-        "deploy.cli.main()\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    heavy = {"torch", "flwr", "transformers", "opacus", "peft", "ray", "scipy", "dp_accounting"}
+    ended = telling_imports(arguments, heavy, tmp_path)
     assert ended.returncode == 0
     assert "LOADED []" in ended.stderr
     assert len(ended.stdout) > 100

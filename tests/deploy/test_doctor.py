@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import deploy.cli
 from deploy.commands import doctor as module
+from tests.deploy.running import runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,14 +21,8 @@ def examined(
     *arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, str]:
     """Exit code and output of `hanse doctor`."""
-    monkeypatch.setattr(sys, "argv", ["hanse", "doctor", *arguments])
-    capsys.readouterr()
-    try:
-        deploy.cli.main()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-    return code, capsys.readouterr().out
+    ended = runner(monkeypatch, capsys, "doctor")(*arguments)
+    return ended.code, ended.out
 
 
 def by_name(text: str) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ from tests.common.privacy.ledger.samples import (
     bundled,
     chained,
 )
-from tests.deploy.running import Hanse, assert_one_line, runner
+from tests.deploy.running import Hanse, assert_one_line, runner, telling_imports
 
 ROOT = Path(__file__).resolve().parents[2]
 USE = StudyUse(STUDY, "run-1", 1e-5)
@@ -361,21 +361,8 @@ def test_a_copied_key_without_its_ledger_is_refused(hanse: Hanse, site: Path, tm
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    script = (
-        "import atexit, sys; import deploy.cli; sys.argv[0] = 'hanse'\n"
-        "heavy = {'torch', 'flwr', 'opacus', 'scipy', 'dp_accounting', 'sqlalchemy', 'cryptography'}\n"
-        "atexit.register(lambda: print('LOADED', sorted(heavy & set(sys.modules)), file=sys.stderr))\n"
-        "deploy.cli.main()\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    heavy = {"torch", "flwr", "opacus", "scipy", "dp_accounting", "sqlalchemy", "cryptography"}
+    ended = telling_imports(arguments, heavy, tmp_path)
     assert ended.returncode == 0
     assert "LOADED []" in ended.stderr
 

@@ -7,20 +7,18 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-import deploy.cli
 from client.policy_file import read_policy
 from client.site_directory import SiteDirectory
 from common.base_model import resolve_base
 from common.privacy.ledger.details import Approved, Policy
 from common.privacy.ledger.records import approval_holds
 from common.study_file import read_study
+from tests.deploy.running import Hanse, runner
 from tests.tiny import tiny_study_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,18 +42,6 @@ labels = ["negative", "positive"]
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Hanse = Callable[..., Ended]
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """An institution's folder with a policy in it and nothing else."""
@@ -72,20 +58,8 @@ def hanse(
     """Runs `hanse policy` beside a study whose data does not exist."""
     (tmp_path / "study.toml").write_text(tiny_study_text(tiny_base, tmp_path / "none.csv"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HANSE_SITE", raising=False)
 
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["hanse", "policy", *arguments])
-        capsys.readouterr()
-        try:
-            deploy.cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-        shown = capsys.readouterr()
-        return Ended(code, shown.out, shown.err)
-
-    return run
+    return runner(monkeypatch, capsys, "policy")
 
 
 def write_policy(folder: Path, text: str) -> None:

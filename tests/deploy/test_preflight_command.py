@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import client.preflight
-import deploy.cli
 from client.preflight import PreflightCheck, PreflightReport
+from tests.deploy.running import Hanse, runner
 from tests.tiny import tiny_study_text
-
-Hanse = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -25,18 +21,7 @@ def hanse(
     (tmp_path / "study.toml").write_text(tiny_study_text(tiny_base, tmp_path / "none.csv"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hanse", "preflight", *arguments])
-        capsys.readouterr()
-        try:
-            deploy.cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+    return runner(monkeypatch, capsys, "preflight")
 
 
 @pytest.fixture
