@@ -42,6 +42,15 @@ def test_the_figure_beside_privacy_off_and_those_of_the_ledger_are_those_of_the_
     assert f"{kills} of {kills}" in rows()["ledger-crashes"]
 
 
+def test_the_private_step_and_pooling_are_those_of_the_evidence() -> None:
+    for cell in evidence("private-step")["cells"]:
+        if cell["mode"] == "full":
+            assert str(cell["ratio"]["ours"]) in rows()["private-step"]
+            assert str(cell["ratio"]["opacus hooks"]) in rows()["private-step"]
+    for study in evidence("pooling").values():
+        assert str(study["test_accuracy"]) in rows()["pooling"]
+
+
 def test_every_cited_file_exists() -> None:
     """A row without its file would be a figure out of nowhere."""
     assert rows()
