@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 DEMO ?=
 
-.PHONY: install demo test check bench evidence
+.PHONY: install demo test explore check bench evidence
 
 install: $(STAMP)
 
@@ -19,6 +19,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# Property tests on new random examples; what it finds becomes an @example.
+explore: install
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m 'not slow'
 
 check: install
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -18,6 +19,11 @@ os.environ["HANSE_STATE"] = tempfile.mkdtemp(prefix="hanse-state-")
 
 from common.study import Study
 from tests.tiny import tiny_study_text, write_tiny_base, write_tiny_data
+
+# A landing is judged by the same examples every time; `make explore` looks for new ones.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(scope="session", autouse=True)

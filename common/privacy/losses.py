@@ -183,22 +183,30 @@ def _power(base: NDArray[np.complex128], exponent: int) -> NDArray[np.complex128
 
 
 def _read_epsilon(direction: Direction, interval: float, delta: float) -> float:
-    """Between grid points delta = A - e^epsilon B, with A, B sums of masses and of masses x e^-loss."""
+    """Between grid points delta = A - e^epsilon B, with A, B sums of masses and of masses x e^-loss.
+
+    Powers are taken relative to the last cell E above which more than ``delta`` lies: epsilon is never beyond
+    it, and a loss of many hundreds would leave 64 bits otherwise. Cells more than 700 below E count too
+    little in B, so that their delta comes out too large, never too small.
+    """
     if direction.infinite > delta:
         return math.inf
     first = max(0, 1 - direction.lowest)
     masses = direction.masses[first:]
     losses = interval * np.arange(direction.lowest + first, direction.lowest + first + len(masses))
     upper = direction.infinite + np.cumsum(masses[::-1])[::-1]
-    lower = np.cumsum((masses * np.exp(-losses))[::-1])[::-1]
-    if len(masses) == 0 or upper[0] - lower[0] <= delta:
+    if len(masses) == 0 or upper[0] <= delta:
+        return 0.0
+    last = float(losses[np.flatnonzero(upper > delta)[-1]])
+    lower = np.cumsum((masses * np.exp(np.minimum(last - losses, 700.0)))[::-1])[::-1]
+    if upper[0] - math.exp(-min(last, 745.0)) * lower[0] <= delta:
         return 0.0
     # delta at each grid point; non-increasing in exact arithmetic
-    at_points = upper - np.exp(np.minimum(losses, 700.0)) * lower
+    at_points = upper - np.exp(np.minimum(losses - last, 700.0)) * lower
     place = int(np.argmax(at_points <= delta)) if at_points[-1] <= delta else len(masses) - 1
-    if lower[place] <= 0.0:
+    if lower[place] <= 0.0 or upper[place] <= delta:
         return float(losses[place])
-    return min(float(losses[place]), max(0.0, math.log((upper[place] - delta) / lower[place])))
+    return min(float(losses[place]), max(0.0, last + math.log((upper[place] - delta) / lower[place])))
 
 
 def _read_delta(direction: Direction, interval: float, epsilon: float) -> float:
@@ -247,7 +255,7 @@ def _curve(pair: AdditiveNoisePrivacyLoss, epsilons: NDArray[np.float64]) -> NDA
         )
     ends = -sign * (0.5 + unsampled * variance)
     deltas = pair.mu_upper_cdf(ends) - np.exp(epsilons + pair.mu_lower_log_cdf(ends))
-    flat = -np.expm1(epsilons) if sign > 0 else np.zeros(len(epsilons))
+    flat = -np.expm1(np.minimum(epsilons, 0.0)) if sign > 0 else np.zeros(len(epsilons))
     return np.clip(np.where(beyond, flat, deltas), 0.0, 1.0)
 
 

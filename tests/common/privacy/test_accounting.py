@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import BadInput
@@ -80,6 +80,8 @@ class TestEveryAccountant:
         assert cost(one, min(0.5, delta * more)) <= here
 
     @given(parts=parts, delta=deltas)
+    @example(parts=[SampledGaussian(0.75, 0.75, 961)], delta=1e-8)
+    @example(parts=[SampledGaussian(0.5, 0.5, 695)], delta=1e-8)
     @settings(max_examples=15, deadline=None)
     def test_delta_undoes_epsilon(self, accountant: Accountant, parts: list[Mechanism], delta: float) -> None:
         whole = Composition(tuple(parts))

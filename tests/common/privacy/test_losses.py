@@ -11,8 +11,9 @@ from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, GaussianPriv
 from scipy import fft
 
 from common.privacy import losses
-from common.privacy.losses import _curve, compose, loss_range, one_release
+from common.privacy.losses import Release, _curve, compose, loss_range, one_release
 from common.privacy.mechanism import Gaussian, Laplace, SampledGaussian
+from common.privacy.pld import _once, _times
 
 PAIRS = [(0.01, 1.0), (0.5, 5.0), (0.9, 1.0), (0.0005, 0.8), (0.01, 0.3), (1.0, 2.0), (0.999, 0.5)]
 
@@ -118,3 +119,20 @@ def test_rounding_of_the_transform_stays_below_what_is_charged(
         weights = np.where(values > epsilon, -np.expm1(np.minimum(epsilon - values, 0.0)), 0.0)
         error = float(np.dot(weights, total.masses - wide))
         assert -losses._ROUNDING * steps < error < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("part", "delta"),
+    [
+        (SampledGaussian(0.75, 0.75, 961), 1e-8),
+        (SampledGaussian(0.5, 0.5, 695), 1e-8),
+        (Gaussian(0.02, 1), 1e-5),
+    ],
+)
+def test_an_epsilon_of_many_hundreds_is_read_as_exactly_as_a_small_one(part: Release, delta: float) -> None:
+    """e^-loss has no place in 64 bits there; delta at the epsilon that is read must still be the one asked."""
+    found = compose([one_release(_once(part), 1e-2)], [_times(part)])
+    assert found is not None
+    epsilon = found.epsilon(delta)
+    assert epsilon > 700.0
+    assert found.delta(epsilon) == pytest.approx(delta, rel=1e-6)
