@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 DEMO ?=
 
-.PHONY: install demo test explore check bench evidence
+.PHONY: install demo federation test explore check bench evidence
 
 install: $(STAMP)
 
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml common/assets.py
 
 demo: install
 	$(BIN)/hanse simulate $(DEMO)
+
+# A coordinator and three sites on this machine, with TLS and separate data files.
+federation: install
+	$(BIN)/hanse federation demo --out $(or $(OUT),$$(mktemp -d)/federation)
 
 test: install
 	$(BIN)/python -m pytest

@@ -13,7 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.guard_relay import ask_guard
-from client.guard_stream import DESCRIBE_METHOD, TRAIN_METHOD
+from client.guard_stream import DESCRIBE_METHOD, RECEIPT_METHOD, TRAIN_METHOD
 
 __all__ = ["app"]
 
@@ -24,6 +24,14 @@ app = ClientApp()
 def describe(message: Message, context: Context) -> Message:
     """Answer who this site is, if it agrees to the study in the message."""
     return Message(_answer(DESCRIBE_METHOD, message, context), reply_to=message)
+
+
+@app.query("receipt")
+def take_receipt(message: Message, context: Context) -> Message:
+    """Hand the guard what the coordinator has witnessed; a virtual site has no use for it."""
+    if "guard" not in context.node_config:
+        return Message(RecordDict({}), reply_to=message)
+    return Message(_answer(RECEIPT_METHOD, message, context), reply_to=message)
 
 
 @app.train()

@@ -67,10 +67,10 @@ def request_under(
     return policy_request(policy, study, study_digest, noise_multiplier, approved, today)
 
 
-def record_policy_refusal(budget: PrivacyBudget, study_digest: str, run: str, refusal: Refusal) -> None:
+def record_policy_refusal(ledger: Ledger, dataset: str, study_digest: str, run: str, refusal: Refusal) -> None:
     """Keep in the ledger that the policy turned a study down."""
     details = Refused(code=refusal.code)
-    record_refusal(budget.ledger, Draft(dataset=budget.dataset, study=study_digest, run=run, details=details))
+    record_refusal(ledger, Draft(dataset=dataset, study=study_digest, run=run, details=details))
 
 
 def _has_a_sample_rate(policy: Policy, study: Study) -> bool:
@@ -81,7 +81,12 @@ class StudyConsent:
     """An institution's policy and budget before one study."""
 
     def __init__(
-        self, policy: Policy, budget: PrivacyBudget | None, study: Study, budget_for_each_run: bool = False
+        self,
+        policy: Policy,
+        budget: PrivacyBudget | None,
+        study: Study,
+        budget_for_each_run: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
         """Calibrate the site's noise with the accountant of its budget (P5).
 
@@ -91,6 +96,7 @@ class StudyConsent:
             study: what is asked.
             budget_for_each_run: open a budget of the policy's terms for each run, which adds to the claim (P6);
                 for virtual sites without an officer.
+            ledger: where approvals are looked up and refusals kept; that of the budget if there is one.
         """
         self.study = study
         self.study_digest = study.digest(resolve_base(study.model.base).digest)
@@ -98,6 +104,7 @@ class StudyConsent:
         self._policy = policy
         self._budget = budget
         self._budget_for_each_run = budget_for_each_run
+        self._ledger = budget.ledger if budget is not None else ledger
         self._whole: Mechanism = Composition(())
         if _has_a_sample_rate(policy, study):
             self._whole = study_mechanism(study, policy.dataset.declared_size, self.noise_multiplier)
@@ -123,8 +130,10 @@ class StudyConsent:
         if self.study.privacy.noised_at_sites:
             self._budget.check_study(self._use(plan), self._whole)
 
-    def reserve(self, plan: RoundPlan, weights: Weights) -> Reservation | None:
+    def reserve(self, plan: RoundPlan, weights: Weights, coordinator: str = "") -> Reservation | None:
         """Pay for a round. When this returns, it is on disk; None where nothing is to be paid.
+
+        ``coordinator`` is the witness key of who asks (P8); "" in a simulation.
 
         Raises:
             PolicyRefusal: the policy does not agree, or the round was asked before (P9).
@@ -137,7 +146,7 @@ class StudyConsent:
         if not self.study.privacy.noised_at_sites:
             self._record_trusted_release(plan)
             return None
-        use = self._use(plan)
+        use = self._use(plan, coordinator)
         if not self._budget_for_each_run:
             self._budget.ensure_open(self._policy.terms, build_digest())
         elif not self._budget.holds(use):
@@ -157,17 +166,16 @@ class StudyConsent:
             return self._budget.settle(held, outcome).head
         return self._budget.heads()
 
-    def _use(self, plan: RoundPlan) -> StudyUse:
+    def _use(self, plan: RoundPlan, coordinator: str = "") -> StudyUse:
         delta = self.study.delta_of(self._policy.dataset.declared_size)
-        return StudyUse(self.study_digest, plan.run, delta)
+        return StudyUse(self.study_digest, plan.run, delta, coordinator)
 
     def _check_policy(self, plan: RoundPlan) -> None:
         try:
-            ledger = None if self._budget is None else self._budget.ledger
-            check_policy(
-                self._policy,
-                request_under(self._policy, self.study, self.study_digest, self.noise_multiplier, ledger),
+            request = request_under(
+                self._policy, self.study, self.study_digest, self.noise_multiplier, self._ledger
             )
+            check_policy(self._policy, request)
         except Refusal as refusal:
             self._record(refusal, plan)
             raise refusal.error from None
@@ -187,8 +195,9 @@ class StudyConsent:
             raise refusal.error
 
     def _record(self, refusal: Refusal, plan: RoundPlan) -> None:
-        if self._budget is not None:
-            record_policy_refusal(self._budget, self.study_digest, plan.run, refusal)
+        if self._ledger is not None:
+            dataset = self._policy.dataset.name
+            record_policy_refusal(self._ledger, dataset, self.study_digest, plan.run, refusal)
 
     def _record_trusted_release(self, plan: RoundPlan) -> None:
         assert self._budget is not None  # reserve() has looked

@@ -29,15 +29,17 @@ from client.site import Site
 from client.site_directory import SiteDirectory
 from client.trainer import LocalTrainer, SiteFacts
 from client.training import Trainee, TrainingBatch
+from client.witnesses import Witnesses
 from common.base_model import resolve_base
 from common.errors import BudgetExceeded, HanseError, PolicyRefusal, RunFailed
-from common.examples import Columns, Example
+from common.examples import Example
 from common.model import Classifier
 from common.privacy.budget import PrivacyBudget
 from common.privacy.granting import Refusal
 from common.privacy.ledger.commitment import CommitmentKey
+from common.privacy.ledger.receipt import SignedReceipt
 from common.schedule import schedule
-from common.sources import load_source
+from common.sources import columns_of, load_source
 from common.splits import capped_units
 from common.study import Study
 from common.text import TokenizedTexts, load_tokenizer
@@ -53,7 +55,9 @@ _CAP_KEY = b"hanse: which rows of a person train"
 class RealSite:
     """The site as its guard serves it: one study at a time, each round answered once and for all (P9)."""
 
-    def __init__(self, directory: SiteDirectory, data: Path, check: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: SiteDirectory, data: Path, check: Callable[[], None], witnesses: Witnesses
+    ) -> None:
         """Nothing is read yet.
 
         Args:
@@ -61,27 +65,38 @@ class RealSite:
             data: a CSV, JSON Lines or Parquet file, or a folder with a ``train`` file of such a kind; read when
                 a study first trains here, and again for another study, another policy or after a start.
             check: called between batches of a round; raises to stop it.
+            witnesses: the coordinators that the site serves.
         """
         self._directory = directory
         self._data = data.absolute()
         self._check = check
+        self._witnesses = witnesses
         self._replies = ReplyStore(directory.replies)
         self._held: _Held | None = None
 
     def describe(self, plan: RoundPlan) -> SiteDescription:
         """What the site says of itself to a study that it agrees to. Raises as ``Site.describe`` does."""
-        return self._at_hand(plan).site.describe(plan)
+        return replace(self._at_hand(plan).site.describe(plan), nonce=self._witnesses.nonce)
 
-    def train(self, plan: RoundPlan, weights: Weights) -> Update:
+    def take_receipt(self, signed: SignedReceipt | None, run: str) -> str:
+        """Store what a coordinator has witnessed, and name it. Raises as ``Witnesses.take`` does."""
+        with _local():
+            policy = read_policy(self._directory.policy)
+        return self._witnesses.take(signed, policy.site.name, run)
+
+    def train(self, plan: RoundPlan, weights: Weights, receipt: SignedReceipt | None = None) -> Update:
         """The round's update; the stored one where just this was asked before, which costs nothing.
 
         Raises:
-            PolicyRefusal: the policy does not agree, or the round was asked before (P9).
+            PolicyRefusal: the policy does not agree, the round was asked before (P9), or no coordinator of this
+                site has said what it witnessed (P8).
             BudgetExceeded: the budget does not hold the round.
             RunFailed: the site is not ready, the preflight failed, or the round was stopped.
         """
+        coordinator = self.take_receipt(receipt, plan.run)
         held = self._at_hand(plan)
         consent = held.consent
+        held.budget.witness(self._witnesses.heads)
         asked = Asked(consent.study_digest, plan.run, plan.round, plan_digest(plan, consent.study_digest, weights))
         with _local():
             stored = self._replies.answer(asked)
@@ -91,7 +106,7 @@ class RealSite:
             with _local():
                 self._replies.begin(asked)
         held.trainer.keep = partial(self._replies.keep, asked)
-        update = held.site.train(plan, weights)
+        update = held.site.train(plan, weights, coordinator)
         self._replies.keep(asked, update)  # now with the ledger's head
         return update
 
@@ -111,7 +126,8 @@ class RealSite:
             budget = PrivacyBudget(self._directory.ledger(policy.ledger.url), policy.dataset.name)
             key = self._directory.commitment_key()
         self._refuse_unseen(policy, budget, plan)
-        consent = StudyConsent(policy, budget if study.privacy.enabled else None, study)
+        pays = study.privacy.enabled
+        consent = StudyConsent(policy, budget if pays else None, study, ledger=budget.ledger)
         consent.check(plan)
         with _local():
             examples = self._examples(study, key)
@@ -146,13 +162,13 @@ class RealSite:
             check_policy(policy, request)
         except Refusal as refusal:
             # The digest names the plan; its base has none yet.
-            record_policy_refusal(budget, study.digest(""), plan.run, refusal)
+            record_policy_refusal(budget.ledger, budget.dataset, study.digest(""), plan.run, refusal)
             raise refusal.error from None
 
     def _examples(self, study: Study, key: CommitmentKey) -> tuple[Example, ...]:
         """All training rows, under unit "group" at most ``rows_per_group`` of each person (P10)."""
-        columns = Columns(study.data.text_column, study.data.label_column, group=study.privacy.group_column)
-        dataset, report = load_source(str(self._data), study.task.labels, columns)
+        kind, labels = study.task.kind, study.task.labels
+        dataset, report = load_source(str(self._data), labels, columns_of(study), kind)
         for warning in report.warnings:
             _log.warning("data: %s", warning)
         secret = bytes.fromhex(key.seal([_CAP_KEY]).commitment(bytes(16)))

@@ -24,6 +24,7 @@ __all__ = [
     "DESCRIBE_METHOD",
     "DIGEST_KEY",
     "LARGEST_MESSAGE",
+    "RECEIPT_METHOD",
     "SERVICE",
     "SIZE_KEY",
     "TRAIN_METHOD",
@@ -39,6 +40,7 @@ SERVICE = "hanse.guard.Guard"
 """The gRPC service's full name."""
 DESCRIBE_METHOD = "Describe"
 TRAIN_METHOD = "Train"
+RECEIPT_METHOD = "Receipt"
 
 CHUNK = 2**20
 """Most bytes of one chunk."""

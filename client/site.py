@@ -48,8 +48,8 @@ class Site:
             order=self._order or 0,
         )
 
-    def train(self, plan: RoundPlan, weights: Weights) -> Update:
-        """Take the round's local steps from the global weights.
+    def train(self, plan: RoundPlan, weights: Weights, coordinator: str = "") -> Update:
+        """Take the round's local steps from the global weights, asked by ``coordinator`` ("" in a simulation).
 
         Raises:
             PolicyRefusal: the policy does not agree, or the round was asked before (PRIVACY P9).
@@ -57,7 +57,7 @@ class Site:
         """
         if plan.study != self._consent.study:
             raise BadInput("plan: study: is not the one that this site was set up for")
-        held = self._consent.reserve(plan, weights)
+        held = self._consent.reserve(plan, weights, coordinator)
         try:
             update = self._trainer.train(plan, weights)
         except BaseException:

@@ -21,6 +21,7 @@ class SiteDirectory:
     ``site.key``       signs the ledger
     ``data.key``       keys its commitments to the data
     ``replies/``       the newest reply of each study, until the next round's plan
+    ``receipts.jsonl`` what coordinators signed of the heads that they have seen (P8)
     ``guard.sock``     where the institution's guard answers while it runs; ``guard.lock`` is its own
     =================  ==============================================================
     """
@@ -30,6 +31,7 @@ class SiteDirectory:
         self.path = path
         self.policy = path / "policy.toml"
         self.replies = path / "replies"
+        self.receipts = path / "receipts.jsonl"
         self._ledger = path / "ledger.db"
         self._key = path / "site.key"
         self._commitment_key = path / "data.key"

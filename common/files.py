@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = ["append_line", "atomically", "write_json", "write_text"]
 
@@ -41,12 +41,27 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, value: Any, durable: bool = True) -> None:
-    """Append ``value`` as one line of JSON; with ``durable`` it is on disk when this returns."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(value, sort_keys=True) + "\n")
+    """Append ``value`` as one line of JSON; with ``durable`` it is on disk when this returns.
+
+    A last line that a crash cut short is taken away first: nobody was ever told that it had been written.
+    """
+    with path.open("ab+") as stream:
+        _drop_torn_line(stream)
+        stream.write(json.dumps(value, sort_keys=True).encode() + b"\n")
         stream.flush()
         if durable:
             os.fsync(stream.fileno())
+
+
+def _drop_torn_line(stream: BinaryIO) -> None:
+    end = stream.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    stream.seek(end - 1)
+    if stream.read(1) == b"\n":
+        return
+    stream.seek(0)
+    stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def _sync_folder(folder: Path) -> None:

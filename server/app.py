@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.file_lock import locked
 from common.study import Study
 from server.run_directory import RunDirectory
 from server.study_run import run_study
+from server.witness import CoordinatorWitness
 
 __all__ = ["app"]
 
@@ -25,15 +27,30 @@ _PATIENCE = 60.0
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the study in ``run_config``: ``study`` (canonical JSON), ``directory``, ``resume``."""
+    """Run the study in ``run_config``.
+
+    Its keys are ``study`` (canonical JSON), ``directory`` and ``resume``, and in a deployment ``coordinator`` (the
+    folder of its witness) and ``sites`` (JSON: the registered name of each site by its node's id).
+    """
     study = Study.from_json(str(context.run_config["study"]))
     directory = RunDirectory(Path(str(context.run_config["directory"])))
     with _alone(directory.path):  # who is turned away here writes nothing into another's run
         try:
-            run_study(study, grid, directory, resume=bool(context.run_config.get("resume", False)))
+            resume = bool(context.run_config.get("resume", False))
+            run_study(study, grid, directory, resume, _witness(context, directory))
         except HanseError as error:
             directory.event("failed", message=str(error))
             raise
+
+
+def _witness(context: Context, directory: RunDirectory) -> CoordinatorWitness | None:
+    folder = str(context.run_config.get("coordinator", ""))
+    if not folder:
+        return None
+    sites = json.loads(str(context.run_config["sites"]))
+    return CoordinatorWitness(
+        Path(folder), {int(node): name for node, name in sites.items()}, directory.run_identifier()
+    )
 
 
 @contextmanager

@@ -125,13 +125,16 @@ class PrivacyBudget:
         return self._ledger.head()
 
     def check_study(self, use: StudyUse, mechanism: Mechanism) -> int:
-        """The place of the budget that would hold a whole study; charges nothing. Raises as :meth:`reserve`."""
+        """The place of the budget that would hold a whole study; charges nothing. Raises as :meth:`reserve`.
+
+        Coordinators that were not asked yet do not matter here: what is witnessed is only wanted to reserve.
+        """
 
         def decide(page: Page) -> int:
             return budget_to_admit(page.history, self._dataset, use, mechanism).sequence
 
         self._price_before_the_lock(mechanism)
-        return self._answer(use, None, mechanism, decide)
+        return self._answer(use, None, mechanism, decide, reserves=False)
 
     def holds(self, use: StudyUse) -> bool:
         """Whether the run was admitted before."""
@@ -223,11 +226,16 @@ class PrivacyBudget:
         return tuple(self.settle(held, "operator") for held in self.open_reservations())
 
     def _answer(
-        self, use: StudyUse, number: int | None, mechanism: Mechanism, decide: Callable[[Page], _Answer]
+        self,
+        use: StudyUse,
+        number: int | None,
+        mechanism: Mechanism,
+        decide: Callable[[Page], _Answer],
+        reserves: bool = True,
     ) -> _Answer:
         """Let ``decide`` answer, alone with the ledger; a refusal is recorded once, then raised."""
         with self._ledger.writing() as page:
-            problem = head_problem(page.history, self._dataset, self._witnessed, use.coordinator)
+            problem = head_problem(page.history, self._dataset, self._witnessed, use.coordinator, reserves)
             if problem is not None:
                 raise PolicyRefusal(
                     f'dataset "{self._dataset}": nothing is reserved: {problem}; '

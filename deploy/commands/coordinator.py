@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.commands import coordinator_metrics
+
 if TYPE_CHECKING:
     from types import FrameType
 
-    from deploy.federation.processes import ProcessEvent
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Serve a federation to its sites.", no_args_is_help=True)
+app.command("metrics")(coordinator_metrics.metrics)
 
 
 @app.callback()
@@ -36,6 +36,7 @@ def run(
     """Serve the federation until Ctrl-C or SIGTERM; its processes are restarted when they fail."""
     from deploy.federation.coordinator import run_coordinator
     from deploy.federation.coordinator_directory import open_federation
+    from deploy.federation.events import tell_event
 
     directory = open_federation(federation)
     settings = directory.federation()
@@ -48,12 +49,4 @@ def run(
         signal.signal(number, end)
     if not as_json:
         typer.echo(f"{settings.name}: serving {settings.address} (listening on {settings.listen}); Ctrl-C ends it")
-    run_coordinator(directory, stop, lambda event: _tell(event, as_json))
-
-
-def _tell(event: ProcessEvent, as_json: bool) -> None:
-    if as_json:
-        facts = {"process": event.child, "event": event.kind, "detail": event.detail, "pid": event.pid}
-        print(json.dumps({"time": round(time.time(), 3), **facts}), flush=True)
-        return
-    typer.echo(f"{time.strftime('%H:%M:%S')} {event.child}: {event.kind} {event.detail}".rstrip())
+    run_coordinator(directory, stop, lambda event: tell_event(event, as_json))

@@ -135,6 +135,32 @@ def revoke(site: _Site, federation: _Federation = Path(), as_json: _Json = False
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("federation-demo"),
+    as_json: _Json = False,
+) -> None:
+    """Run a coordinator and three sites on this machine: TLS, keys, own data files, a private study, an audit."""
+    from dataclasses import asdict
+
+    from deploy.federation_demo import run_demo
+
+    report = run_demo(out, (lambda line: None) if as_json else typer.echo)
+    if as_json:
+        print(json.dumps(asdict(report), indent=2, sort_keys=True, default=str))
+        return
+    typer.echo(
+        f"Done in {report.seconds:.0f} s: test accuracy {report.accuracy:.4f} after {report.rounds} rounds."
+    )
+    for site in report.sites:
+        typer.echo(
+            f"  {site.name}: epsilon {site.epsilon:.4f} at delta {site.delta:.3g}, {site.entries} ledger entries"
+        )
+    typer.echo("Each epsilon is for one row; a person with several rows is protected less.")
+    typer.echo(f"The audit of all ledgers {'found no violation' if report.audit_passed else 'FOUND VIOLATIONS'}.")
+    typer.echo(f"Run: {report.run}; coordinator and sites: {report.folder}")
+
+
+@app.command()
 def status(federation: _Federation = Path(), as_json: _Json = False) -> None:
     """Show the sites, connected or last seen, and the runs with their rounds."""
     from deploy.federation.certificates import read_certificate

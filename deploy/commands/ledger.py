@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import AuditFailure, BadInput
+from deploy.commands import ledger_recovery
 
 if TYPE_CHECKING:
-    from common.privacy.ledger.details import Head
     from common.privacy.ledger.entry import LedgerEntry
     from common.privacy.ledger.history import Reservation
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Show, verify and export a site's signed ledger.", no_args_is_help=True)
+app.command("reenter")(ledger_recovery.reenter)
+app.command("write-off")(ledger_recovery.write_off)
 
 _Site = Annotated[
     Path, typer.Option("--site", envvar="HANSE_SITE", help="The institution's folder; holds its ledger.")
@@ -29,8 +31,6 @@ _Dataset = Annotated[str | None, typer.Option(metavar="NAME", help="Only this da
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _BUNDLE_BEGINS = b'{"format":"hanse-ledger/'
-_HASH_DIGITS = 64
-_PLACE_DIGITS = 15
 
 
 @app.command()
@@ -79,9 +79,10 @@ def verify(
     from common.privacy.ledger.rules import verified_entries
     from deploy.key_option import public_key_of
     from deploy.ledger_tables import Verification, print_verification
+    from deploy.witnessed_head import parse_head
 
     public_key = None if key is None else public_key_of(key, key)
-    witnessed = tuple(_head(given) for given in head or [])
+    witnessed = tuple(parse_head(given) for given in head or [])
     if bundle is None:
         from deploy.own_ledger import open_own_ledger
 
@@ -166,7 +167,7 @@ def _failures_of(name: str) -> Iterator[None]:
     try:
         yield
     except AuditFailure as error:
-        raise AuditFailure(f"{name}: {error}") from error
+        raise AuditFailure(f"{name}: {error}", error.check, error.entry) from error
 
 
 def _about(entries: tuple[LedgerEntry, ...], dataset: str | None) -> tuple[LedgerEntry, ...]:
@@ -201,16 +202,6 @@ def _key_in_header(name: str, data: bytes) -> str:
             f"{name}: is no ledger bundle: its first line is no header with a public key"
         ) from error
     return str(found)
-
-
-def _head(given: str) -> Head:
-    from common.privacy.ledger.details import Head
-
-    place, _, digest = given.partition(":")
-    is_hash = len(digest) == _HASH_DIGITS and set(digest) <= set("0123456789abcdef")
-    if not (place.isascii() and place.isdigit() and len(place) <= _PLACE_DIGITS and is_hash):
-        raise BadInput(f"--head {given}: must be a place, a colon and 64 lower-case hexadecimal digits")
-    return Head(sequence=int(place), hash=digest)
 
 
 def _check_target(file: Path, force: bool) -> None:

@@ -13,7 +13,7 @@ from deploy.bundle import build_bundle, pack_bundle
 
 __all__ = ["RUN_KEYS", "deployed_bundle"]
 
-RUN_KEYS: Final = {"study": "", "directory": "", "resume": False}
+RUN_KEYS: Final = {"study": "", "directory": "", "resume": False, "coordinator": "", "sites": "{}"}
 """What ``server.app`` reads, with the defaults; Flower refuses a run that sets a key the bundle does not name."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import ssl
 import urllib.error
 import urllib.request
@@ -125,13 +126,24 @@ class Control:
         request = StartRunRequest(
             fab=fab_to_proto(Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})),
             override_config=user_config_to_proto(
-                {"study": study.to_json(), "directory": str(run_directory), "resume": resume}
+                {
+                    "study": study.to_json(),
+                    "directory": str(run_directory),
+                    "resume": resume,
+                    "coordinator": str(self._directory.path),
+                    "sites": json.dumps(self._registered()),
+                }
             ),
         )
         answer = self._ask(lambda: self._client.StartRun(request))
         if not answer.HasField("run_id"):
             raise RunFailed(f"the coordinator did not take the run; see {self._directory.logs}")
         return int(answer.run_id)
+
+    def _registered(self) -> dict[str, str]:
+        """Name of each site that may take part, by its node's id."""
+        sites = self._directory.registry.current()
+        return {str(site.node_id): site.name for site in sites if site.node_id is not None}
 
     def stop(self, run_id: int) -> bool:
         """Stop a run; returns whether it was still going."""

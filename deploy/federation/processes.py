@@ -38,6 +38,7 @@ _POLL_SECONDS: Final = 0.1
 _GROUP_SECONDS: Final = 5.0
 """How long the processes that a child started may take to follow it before they are killed."""
 _LINES_KEPT: Final = 20
+_PYTHON: Final = (sys.executable, "-P")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ChildPlan:
         ready_seconds: how long it may take to become ready before it is started anew.
         stop_seconds: how long it may take to stop before it is killed.
         back_off: how restarts are spaced.
+        prefix: a program that becomes this one, with its arguments, as one that confines it.
 
     """
 
@@ -85,6 +87,7 @@ class ChildPlan:
     ready_seconds: float = 60.0
     stop_seconds: float = 10.0
     back_off: BackOff = field(default_factory=BackOff)
+    prefix: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class _Child:
         plan = self._plan
         self._output = _Output(plan.log)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", tied_process.__file__, plan.module, plan.function, *plan.arguments],
+            [*plan.prefix, *_PYTHON, tied_process.__file__, plan.module, plan.function, *plan.arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

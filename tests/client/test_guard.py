@@ -34,6 +34,7 @@ from common.study_file import parse_study
 from common.wire import Update, pack_plan, raise_refusal, unpack_description
 from tests.client.guards import ask, describe, entries, site_folder, train, write_policy
 from tests.client.samples import DECLARED, NAME, plan_of, weights_of
+from tests.client.test_guard_metrics import figures, key, scraped
 from tests.tiny import tiny_study_text
 
 
@@ -407,3 +408,16 @@ def test_p10_the_rows_of_a_person_are_capped_by_a_key_of_the_site(
         train(settings, study_of(tiny_base, *overrides))
     assert seen[0].units == 12
     assert np.bincount(seen[0].persons).tolist() == [min(2, person % 5 + 1) for person in range(12)]
+
+
+def test_its_metrics_follow_what_it_is_asked(settings: GuardSettings, study: Study) -> None:
+    """A round, a replay of it, and a study that is refused."""
+    longer = study.model_copy(update={"federation": study.federation.model_copy(update={"rounds": 90})})
+    with Guard(settings):
+        train(settings, study)
+        train(settings, study)
+        with pytest.raises((PolicyRefusal, BudgetExceeded)):
+            train(settings, longer)
+        found = figures(scraped(settings.directory))
+    assert found[key("hanse_guard_requests_total", "train", "answered")] == 2
+    assert found[key("hanse_guard_requests_total", "train", "refused")] == 1

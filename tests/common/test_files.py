@@ -83,3 +83,12 @@ def test_lines_are_appended_whole(tmp_path: Path, durable: bool) -> None:
         append_line(path, {"number": number, "text": "line\nbreak"}, durable)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["number"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("torn", ["", '{"cut', '{"whole": 1}\n{"cut', '{"whole": 1}\n'])
+def test_a_line_that_a_crash_cut_short_takes_no_later_line_with_it(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text(torn)
+    append_line(path, {"next": 2})
+    kept = ['{"whole": 1}'] if "whole" in torn else []
+    assert path.read_text().splitlines() == [*kept, '{"next": 2}']

@@ -12,7 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_json
-from tests.evidence.measurements import MEASUREMENTS
+from tests.evidence import (
+    audit_measurements,
+    economics_measurements,
+    federation_measurements,
+    measurements,
+    page_measurements,
+    robustness_measurements,
+    task_measurements,
+)
+
+MEASUREMENTS = {
+    **measurements.MEASUREMENTS,
+    **audit_measurements.MEASUREMENTS,
+    **economics_measurements.MEASUREMENTS,
+    **federation_measurements.MEASUREMENTS,
+    **page_measurements.MEASUREMENTS,
+    **robustness_measurements.MEASUREMENTS,
+    **task_measurements.MEASUREMENTS,
+}
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -36,16 +36,21 @@ def missing_heads(history: History, witnessed: Iterable[Head]) -> tuple[MissingH
 
 
 def head_problem(
-    history: History, dataset: str, witnessed: Mapping[str, Head | None], coordinator: str = ""
+    history: History,
+    dataset: str,
+    witnessed: Mapping[str, Head | None],
+    coordinator: str = "",
+    all_asked: bool = True,
 ) -> str | None:
     """Why ``dataset`` may reserve nothing, given the newest head of each coordinator; None if it may.
 
     Every coordinator that the ledger names must have been asked, and the one that asks now (a ledger that was
-    lost whole names none); None stands for one that answered and never saw a head.
+    lost whole names none); None stands for one that answered and never saw a head. Without ``all_asked`` only
+    what was answered is looked at, which is enough where nothing is reserved yet.
     """
     needed = history.coordinators | ({coordinator} if coordinator else set())
     unasked = sorted(needed - set(witnessed))
-    if unasked:
+    if unasked and all_asked:
         return f"the newest witnessed head of {', '.join(unasked)} was not fetched since the start"
     for witness in sorted(witnessed):
         head = witnessed[witness]

@@ -1,0 +1,193 @@
+"""A whole federation on this machine: a coordinator and sites as separate processes, TLS, keys and data files.
+
+Everything is done by the commands that operators type, and each is told as it is run: what happens here is what
+``docs/deploy.md`` describes for machines apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from common.errors import RunFailed
+from common.privacy.ledger.keys import private_folder
+
+__all__ = ["LocalFederation", "LocalSite"]
+
+_CONNECT_SECONDS: Final = 240.0
+_STOP_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class LocalSite:
+    """One institution of a federation on this machine."""
+
+    name: str
+    data: Path
+    policy: Path
+
+
+class LocalFederation:
+    """A federation in a folder; within the context its processes run."""
+
+    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
+        """``folder`` is new; ``tell`` hears each command as it is run."""
+        self.folder = folder.absolute()
+        self.coordinator = self.folder / "coordinator"
+        self._tell = tell
+        self._names: list[str] = []
+        self._running = ExitStack()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def home(self, site: str) -> Path:
+        """A site's folder."""
+        return self.folder / "sites" / site
+
+    def create(self, name: str, study: Path, sites: Sequence[LocalSite]) -> None:
+        """Make the coordinator, invite the sites, let each join, and register their keys."""
+        private_folder(self.folder)
+        private_folder(self.folder / "sites")
+        address = f"127.0.0.1:{_free_port()}"
+        of = ("--federation", str(self.coordinator))
+        self.hanse("federation", "init", str(self.coordinator), "--name", name, "--address", address,
+                   "--study", str(study))  # fmt: skip
+        for site in sites:
+            invited = self.hanse("federation", "invite", site.name, *of)
+            joined = self.hanse("site", "join", invited["path"], "--at", str(self.home(site.name)), "--data",
+                                str(site.data), "--policy", str(site.policy), "--fingerprint",
+                                invited["fingerprint"])  # fmt: skip
+            self.hanse("federation", "register", site.name, joined["public_key"], "--fingerprint",
+                       joined["fingerprint"], *of)  # fmt: skip
+            self._names.append(site.name)
+
+    def approve(self, study: Path) -> None:
+        """Every site's officer approves a study."""
+        for name in self._names:
+            self.hanse("policy", "approve", str(study), "--site", str(self.home(name)))
+
+    def __enter__(self) -> LocalFederation:
+        """Start the coordinator and every site; they are connected when this returns.
+
+        Raises:
+            RunFailed: a process ended, or not all sites connected in time.
+        """
+        with ExitStack() as running:
+            running.callback(self._stop_all)
+            self.start("coordinator", "coordinator", "run", "--federation", str(self.coordinator))
+            for name in self._names:
+                self.start_site(name)
+            self._await_connected()
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop every process."""
+        self._running.close()
+
+    def start_site(self, name: str) -> None:
+        """Run a site that does not run."""
+        self.start(name, "site", "run", str(self.home(name)))
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Run a command that goes on; what it prints goes to ``NAME.log`` in the folder."""
+        self._tell(f"$ hanse {shlex.join(arguments)} &")
+        with self._log(name) as log:
+            self._processes[name] = subprocess.Popen(
+                [*_HANSE, *arguments, "--json"], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def stop(self, name: str) -> None:
+        """Stop a process that :meth:`start` started, and all of its own."""
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def hanse(self, *arguments: str) -> Any:
+        """Run a command to its end; what it prints as JSON.
+
+        Raises:
+            RunFailed: it failed; the message is its own.
+        """
+        self._tell(f"$ hanse {shlex.join(arguments)}")
+        done = subprocess.run(
+            [*_HANSE, *arguments, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            said = (done.stderr.strip().splitlines() or [done.stdout.strip()])[-1]
+            raise RunFailed(f"hanse {shlex.join(arguments)}: exit code {done.returncode}: {said}")
+        return json.loads(done.stdout)
+
+    def finished_run(self, name: str, seconds: float, *study: str) -> dict[str, Any]:
+        """Submit a run and wait for its end; how it ended, as ``hanse run status`` tells.
+
+        Raises:
+            RunFailed: it did not end in time.
+        """
+        of = ("--federation", str(self.coordinator))
+        self.hanse("run", "submit", *of, "--name", name, *study)
+        self._tell(f"$ hanse run status {name} {shlex.join(of)}    # until it is done")
+        deadline, told, quiet = time.monotonic() + seconds, 0, LocalFederation(self.folder, lambda line: None)
+        while True:
+            view: dict[str, Any] = quiet.hanse("run", "status", name, *of)[0]
+            if view["finished_round"] > told:
+                told = view["finished_round"]
+                self._tell(f"  round {told} of {view['rounds']}")
+            if view["state"] in ("completed", "failed", "stopped"):
+                return view
+            if time.monotonic() > deadline:
+                raise RunFailed(f"run {name}: did not end within {seconds:.0f} s; see {self.folder}")
+            time.sleep(_POLL_SECONDS)
+
+    def states(self) -> dict[str, str]:
+        """Each site's state as the coordinator sees it."""
+        quiet = LocalFederation(self.folder, lambda line: None)
+        found = quiet.hanse("federation", "status", "--federation", str(self.coordinator))
+        return {site["site"]: site["state"] for site in found["sites"]}
+
+    def await_connected(self, name: str, seconds: float = _CONNECT_SECONDS) -> None:
+        """Wait until a site is connected; raises ``RunFailed`` where it is not in time."""
+        deadline = time.monotonic() + seconds
+        while self.states()[name] != "connected":
+            process = self._processes.get(name)
+            if process is not None and process.poll() is not None:
+                raise RunFailed(f"{name}: ended; see {self.folder / name}.log")
+            if time.monotonic() > deadline:
+                raise RunFailed(f"{name}: did not connect within {seconds:.0f} s; see {self.folder / name}.log")
+            time.sleep(_POLL_SECONDS)
+
+    def _await_connected(self) -> None:
+        for name in self._names:
+            self.await_connected(name)
+        self._tell(f"  {', '.join(self._names)}: connected")
+
+    def _stop_all(self) -> None:
+        for name in reversed(list(self._processes)):
+            self.stop(name)
+
+    def _log(self, name: str) -> TextIO:
+        path = self.folder / f"{name}.log"
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a")
+
+
+_HANSE: Final = (sys.executable, "-m", "deploy.cli")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Tests of an institution's side of a deployment."""

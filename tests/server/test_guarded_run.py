@@ -1,0 +1,173 @@
+"""A deployed study through crashes of either side: nothing is trained twice, nothing is counted too little."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common.errors import RunFailed
+from common.privacy.ledger.details import Reserved
+from common.study import Study
+from common.study_file import parse_study
+from server.run_directory import RunDirectory
+from tests.client.guards import entries
+from tests.server.guarded import NAMES, Deployment, deployment
+from tests.server.test_study_run import CRASHES, Crash, Crashing, crash_name, crashing, result_of
+from tests.tiny import tiny_study_text
+
+Make = Callable[..., Study]
+
+
+@pytest.fixture
+def make(tiny_base: Path, tiny_data: Path) -> Make:
+    text = tiny_study_text(tiny_base, tiny_data)
+    two = ("data.sites=2", 'data.partition="iid"', "federation.min_sites=1")
+    return lambda *overrides: parse_study(text, where="tiny", overrides=(*two, *overrides))
+
+
+def reservations(running: Deployment) -> list[list[int | None]]:
+    """Rounds reserved in each site's ledger, in order."""
+    return [
+        [e.round for e in entries(each) if isinstance(e.details, Reserved) and e.round is not None]
+        for each in running.settings
+    ]
+
+
+@pytest.mark.parametrize("crash", CRASHES, ids=crash_name)
+def test_p09_a_coordinator_that_crashed_anywhere_goes_on_and_no_site_pays_twice(
+    make: Make, tmp_path: Path, crash: Crashing
+) -> None:
+    """The replies of the round that was cut off come from the sites' stores."""
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            crashing(patched, *crash)
+            with pytest.raises(Crash):
+                running.run(make(), directory)
+        running.run(make(), directory, resume=True)
+        result, records = result_of(tmp_path / "run"), directory.rounds()
+        assert reservations(running) == [[1, 2, 3], [1, 2, 3]]
+    assert result["rounds_consumed"] == []
+    assert [[site.replied for site in record.sites] for record in records] == [[True, True]] * 3
+    assert all(0.98 * 8.0 < site["epsilon"] <= 8.0 for site in result["sites"])
+
+
+@pytest.mark.parametrize("crash", [CRASHES[0], CRASHES[5], CRASHES[9]], ids=crash_name)
+def test_without_privacy_the_resumed_run_equals_the_undisturbed_one_to_the_bit(
+    make: Make, tmp_path: Path, crash: Crashing
+) -> None:
+    study = make("privacy.enabled=false")
+    models = []
+    for disturbed in (False, True):
+        folder = tmp_path / str(disturbed)
+        folder.mkdir()
+        with deployment(folder, dataset={"public": True}) as running:
+            directory = RunDirectory(folder / "run")
+            if disturbed:
+                with pytest.MonkeyPatch.context() as patched:
+                    crashing(patched, *crash)
+                    with pytest.raises(Crash):
+                        running.run(study, directory)
+            running.run(study, directory, resume=disturbed)
+            models.append(load_file(folder / "run" / "model" / "model.safetensors"))
+    for name, value in models[0].items():
+        assert np.array_equal(value, models[1][name]), name
+
+
+def test_p09_a_round_whose_replies_were_lost_counts_and_is_not_trained_again(make: Make, tmp_path: Path) -> None:
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            crashing(patched, RunDirectory, "add_round", 2, after=False)
+            with pytest.raises(Crash):
+                running.run(make(), directory)
+        for number, each in enumerate(running.settings):
+            running.stop(number)
+            shutil.rmtree(each.directory.replies)
+            running.start(number)
+        running.run(make(), directory, resume=True)
+        assert reservations(running) == [[1, 2, 3], [1, 2, 3]]
+    assert result_of(tmp_path / "run")["rounds_consumed"] == [2]
+
+
+def test_a_guard_that_starts_anew_misses_one_round_and_comes_back(make: Make, tmp_path: Path) -> None:
+    """P8: it reserves nothing on what was witnessed for its last start."""
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            add_round = RunDirectory.add_round
+
+            def restart(self: RunDirectory, record: object) -> None:
+                add_round(self, record)  # type: ignore[arg-type]
+                if record.round == 1:  # type: ignore[attr-defined]
+                    running.stop(1)
+                    running.start(1)
+
+            patched.setattr(RunDirectory, "add_round", restart)
+            running.run(make(), directory)
+        replied = [[site.replied for site in record.sites] for record in directory.rounds()]
+        assert replied == [[True, True], [True, False], [True, True]]
+        assert "nonce" in directory.rounds()[1].sites[1].reason
+        assert reservations(running) == [[1, 2, 3], [1, 3]]
+
+
+def test_a_guard_that_is_down_costs_the_others_no_round(make: Make, tmp_path: Path) -> None:
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            add_round = RunDirectory.add_round
+
+            def fall(self: RunDirectory, record: object) -> None:
+                add_round(self, record)  # type: ignore[arg-type]
+                if record.round == 1:  # type: ignore[attr-defined]
+                    running.stop(1)
+
+            patched.setattr(RunDirectory, "add_round", fall)
+            running.run(make(), directory)
+        replied = [[site.replied for site in record.sites] for record in directory.rounds()]
+        assert replied == [[True, True], [True, False], [True, False]]
+        running.start(1)
+
+
+def test_p08_a_restored_backup_is_refused_until_its_coordinator_is_answered(make: Make, tmp_path: Path) -> None:
+    with deployment(tmp_path, budget={"kind": "filter", "order": 4, "epsilon": 60.0}) as running:
+        site = running.settings[1].directory.path
+        running.run(make(), RunDirectory(tmp_path / "first"))
+        running.stop(1)
+        shutil.copy(site / "ledger.db", tmp_path / "backup.db")
+        running.start(1)
+        running.run(make(), RunDirectory(tmp_path / "second"))
+        running.stop(1)
+        shutil.copy(tmp_path / "backup.db", site / "ledger.db")
+        running.start(1)
+        directory = RunDirectory(tmp_path / "third")
+        running.run(make(), directory)
+        assert [[site.replied for site in record.sites] for record in directory.rounds()] == [[True, False]] * 3
+        assert all("missing entries" in record.sites[1].reason for record in directory.rounds())
+        assert reservations(running)[1] == [1, 2, 3]
+
+
+def test_with_too_few_sites_the_run_stops_and_can_be_resumed(make: Make, tmp_path: Path) -> None:
+    study = make("federation.min_sites=2")
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            mark_started = RunDirectory.mark_started
+
+            def fall(self: RunDirectory, number: int) -> None:
+                mark_started(self, number)
+                if number == 2:
+                    running.stop(1)
+
+            patched.setattr(RunDirectory, "mark_started", fall)
+            with pytest.raises(RunFailed, match="no reply"):
+                running.run(study, directory)
+        running.start(1)
+        running.run(study, directory, resume=True)
+        assert [site["name"] for site in result_of(tmp_path / "run")["sites"]] == list(NAMES)
+        assert reservations(running) == [[1, 2, 3], [1, 2, 3]]
