@@ -1,75 +1,139 @@
 """Per-unit clipping in one backward pass (book-keeping; Bu et al. 2023, arXiv 2210.00038).
 
-The clipped sum of a batch is ``sum_i G_i * min(1, C' / ||G_i||)`` with ``C' = C (1 - ROUNDING_MARGIN)``, where
-``G_i`` is the gradient of unit ``i`` over all trainable parameters together (flat clipping; Abadi et al. 2016,
-Algorithm 1). Adding or removing one unit moves it by at most C in Euclidean norm: that is the sensitivity the
-noise is calibrated against. Norms, factors and sums are float32 whatever the type of activations (PRIVACY P12).
+The clipped sum of a batch is ``sum_i G_i * f(||G_i||)``, where ``G_i`` is the gradient of unit ``i`` over all
+trainable parameters together, and with ``C' = C (1 - ROUNDING_MARGIN)``
 
-    ========================== ==========================================
-    gradient of a unit         its contribution
-    ========================== ==========================================
-    norm below C'              itself
-    norm above C'              scaled to norm C'
-    all zero                   zero
-    holds NaN or an infinity   zero, and the step goes on
-    norm overflows float32     zero
-    ========================== ==========================================
+    flat         ``f = min(1, C' / ||G_i||)``   (Abadi et al. 2016, Algorithm 1)
+    automatic    ``f = C' / (||G_i|| + STABILITY)``   (Bu et al. 2022, arXiv 2206.07136, equation 4)
 
-The backward pass computes gradients of activations alone. Trainable parameters are frozen meanwhile, and each
-layer that holds some has its inputs and its output remembered; where nothing below a layer trains, the pass
-stops there. Norms and sums then come from ``client.layer_gradients``. A layer of a kind that is unknown there is
-left to Opacus' rule for it, which makes gradients for each row, with one line in the log.
+Adding or removing one unit moves the sum by at most C in Euclidean norm under either: that is the sensitivity
+the noise is calibrated against, and the accounting is the same. Norms, factors and sums are float32 whatever the
+type of activations (PRIVACY P12).
+
+    ========================== =============================== ===============================
+    gradient of a unit         its contribution, flat          automatic
+    ========================== =============================== ===============================
+    norm below C'              itself                          scaled to norm below C'
+    norm above C'              scaled to norm C'               scaled to norm below C'
+    all zero                   zero                            zero
+    holds NaN or an infinity   zero, and the step goes on      zero, and the step goes on
+    norm overflows float32     zero                            zero
+    ========================== =============================== ===============================
+
+The backward pass computes gradients of activations alone. All parameters are frozen meanwhile, and each layer
+that holds some that train has its inputs remembered, where they are needed; where nothing below a layer trains,
+the pass stops there. What a layer adds to norms and sums is formed as soon as its output's gradient arrives
+(``client.layer_rules``, ``client.layer_gradients``), so that what is not needed any more can be freed at once.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import torch
-from opacus.grad_sample import GradSampleModule
 from torch import nn
 
-from client.layer_gradients import (
-    BiasGradient,
-    EmbeddingGradient,
-    ExplicitGradient,
-    LayerGradient,
-    SharedInput,
-    weight_gradient,
-)
+from client.layer_gradients import LayerGradient
+from client.layer_rules import LayerCall, SharedInputs, layer_gradients, needs_inputs
 from client.units import Slots, Units
 from common.errors import HanseError
 
-__all__ = ["ROUNDING_MARGIN", "ClippedBackward", "clip_factors"]
+__all__ = ["ROUNDING_MARGIN", "STABILITY", "ClippedBackward", "Clipping", "clip_factors"]
+
+Clipping: TypeAlias = Literal["flat", "automatic"]
+"""How a gradient's norm becomes its factor; see the table above."""
 
 ROUNDING_MARGIN = 1e-4
 """C is reduced by this share, which covers float32 rounding in norms and sums of up to 1e9 terms."""
 
-_log = logging.getLogger(__name__)
-_Gradients: TypeAlias = dict[nn.Parameter, torch.Tensor]
-_Rule: TypeAlias = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], _Gradients]
+STABILITY = 0.01
+"""Gamma of Bu et al. 2022: added to a norm, so that a vanishing gradient is not blown up."""
 
 
-@dataclass
+def clip_factors(squared_norms: torch.Tensor, max_grad_norm: float, clipping: Clipping = "flat") -> torch.Tensor:
+    """Factor of each unit's gradient, float32 ``(units,)``; 0 where the norm is not finite.
+
+    Args:
+        squared_norms: from above, ``(units,)``.
+        max_grad_norm: C, which no gradient times its factor exceeds.
+        clipping: ``flat``: at most 1. ``automatic``: at most C over :data:`STABILITY`.
+    """
+    norms = squared_norms.float().sqrt()
+    bound = max_grad_norm * (1 - ROUNDING_MARGIN)
+    factors = bound / (norms + STABILITY) if clipping == "automatic" else (bound / norms).clamp(max=1.0)
+    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+@dataclass(eq=False)
 class _Call:
-    """One call of a layer in the forward pass."""
+    """One call of a layer in the forward pass, and what has come back for it."""
 
     layer: nn.Module
-    inputs: torch.Tensor
-    output: torch.Tensor
+    inputs: torch.Tensor | None
+    version: int
+    """Of the inputs when the layer took them."""
+    rows: tuple[int, int]
+    """Of inputs and output."""
+    gradient: torch.Tensor
+    """Of the output; zeros without memory of their own until it arrives."""
+
+    def whole(self) -> LayerCall:
+        """What the layer's rule takes; the call itself forgets it. Raises as :meth:`ClippedBackward.backward`."""
+        if self.inputs is not None and self.inputs._version != self.version:
+            kind = type(self.layer).__name__
+            raise HanseError(f"the input of a trainable {kind} was changed in place after the layer took it")
+        made = LayerCall(self.inputs, self.gradient)
+        self.inputs = None
+        self.gradient = self.gradient.new_zeros(())
+        return made
 
 
-def clip_factors(squared_norms: torch.Tensor, max_grad_norm: float) -> torch.Tensor:
-    """Factor in [0, 1] for each unit, float32 ``(units,)``; 0 where the norm is not finite."""
-    norms = squared_norms.float().sqrt()
-    factors = (max_grad_norm * (1 - ROUNDING_MARGIN) / norms).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+class _Pass:
+    """One backward pass: takes gradients of layers' outputs in any order, and gathers those of parameters."""
+
+    def __init__(
+        self, calls: Sequence[_Call], parameters: dict[nn.Module, list[nn.Parameter]], slots: Slots
+    ) -> None:
+        self.gradients: list[LayerGradient] = []
+        self.squares: torch.Tensor | None = None
+        self._parameters = parameters
+        self._slots = slots
+        self._shared = SharedInputs()
+        self._calls: dict[nn.Module, list[_Call]] = defaultdict(list)
+        for call in calls:
+            self._calls[call.layer].append(call)
+        self._awaited = {layer: len(own) for layer, own in self._calls.items()}
+
+    def take(self, call: _Call, gradient: torch.Tensor) -> None:
+        """The gradient of a call's output; the layer's last one settles the layer."""
+        call.gradient = gradient
+        self._awaited[call.layer] -= 1
+        if not self._awaited[call.layer]:
+            self._settle(call.layer)
+
+    def finish(self) -> None:
+        """Settle layers whose outputs the losses do not depend on; their gradients are zero."""
+        for layer in [layer for layer, awaited in self._awaited.items() if awaited]:
+            self._settle(layer)
+
+    def _settle(self, layer: nn.Module) -> None:
+        calls, rows = self._calls.pop(layer), self._slots.rows
+        for call in calls:
+            if call.rows != (rows, rows):
+                raise HanseError(
+                    f"a trainable {type(layer).__name__} saw {call.rows[1]} rows in a batch of {rows}: "
+                    "it mixes rows, whose gradients would go unclipped"
+                )
+        whole = [call.whole() for call in calls]
+        for each in layer_gradients(layer, self._parameters[layer], whole, self._slots, self._shared):
+            squares = each.squared_norms()  # now, while the gradient is still in the processor's cache
+            self.squares = squares if self.squares is None else self.squares + squares
+            self.gradients.append(each)
 
 
 class ClippedBackward:
@@ -79,7 +143,13 @@ class ClippedBackward:
     must belong to one layer each.
     """
 
-    def __init__(self, network: nn.Module, parameters: Sequence[nn.Parameter], max_grad_norm: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        max_grad_norm: float,
+        clipping: Clipping = "flat",
+    ) -> None:
         """Take over ``network``, of which ``parameters`` train; ``max_grad_norm`` is C.
 
         Raises:
@@ -89,16 +159,24 @@ class ClippedBackward:
         self._parameters_by_layer = _owners(network, parameters)
         self._trained = list(parameters)
         self._max_grad_norm = max_grad_norm
+        self._clipping = clipping
+        self._remembers = False
         self._calls: list[_Call] = []
+        self._leaves: list[torch.Tensor] = []
+        self._pass: _Pass | None = None
         self._hooks = [
             layer.register_forward_hook(self._remember, with_kwargs=True) for layer in self._parameters_by_layer
         ]
 
     def __call__(self, **inputs: torch.Tensor) -> Any:
         """The network's own forward pass, its trainable layers remembered until :meth:`backward`."""
-        self._calls.clear()
-        with _frozen(self._trained):
-            return self._network(**inputs)
+        self._forget()
+        self._remembers = True
+        try:
+            with _frozen(self._network):
+                return self._network(**{name: value.detach() for name, value in inputs.items()})
+        finally:
+            self._remembers = False
 
     def backward(self, losses: torch.Tensor, units: Units | None = None) -> None:
         """Clip the units' gradients and add them to each parameter's ``summed_grad``; one backward pass.
@@ -108,23 +186,23 @@ class ClippedBackward:
             units: how rows form units; None where each row is one.
 
         Raises:
-            HanseError: a parameter would go unclipped: its layer was not reached, or mixes rows.
+            HanseError: a parameter would go unclipped: its layer was not reached, mixes rows, or took an input
+                that was changed afterwards.
         """
         slots = Slots.of(units, len(losses), losses.device)
         if not slots.units:
-            self._calls.clear()
+            self._forget()
             for parameter in self._trained:
                 if getattr(parameter, "summed_grad", None) is None:
                     parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)  # type: ignore[attr-defined]
             return
-        gradients = self._gradients(losses, slots)
+        gradients, squares = self._gradients(losses, slots)
         if missing := [p for p in self._trained if id(p) not in {id(each.parameter) for each in gradients}]:
             raise HanseError(
                 f"a trainable parameter of shape {tuple(missing[0].shape)} has no gradient by row and would go "
                 "unclipped; this model cannot be trained privately as it is"
             )
-        squares = torch.stack([each.squared_norms() for each in gradients]).sum(0)
-        self._add(gradients, clip_factors(squares, self._max_grad_norm))
+        self._add(gradients, clip_factors(squares, self._max_grad_norm, self._clipping))
 
     def _add(self, gradients: list[LayerGradient], factors: torch.Tensor) -> None:
         """Add the units' gradients, each times its factor, to the parameters' sums."""
@@ -133,57 +211,70 @@ class ClippedBackward:
             factors = factors[alive]
             for each in gradients:
                 each.keep(alive)
-        for each in gradients:
-            total, parameter = each.weighted_sum(factors), each.parameter
-            previous = getattr(parameter, "summed_grad", None)
-            parameter.summed_grad = total if previous is None else previous.add_(total)  # type: ignore[attr-defined]
+        gradients.reverse()  # embeddings last: their large tables then fit where the layers' tensors were
+        while gradients:
+            each = gradients.pop()
+            parameter = each.parameter
+            parameter.summed_grad = each.weighted_sum(factors, getattr(parameter, "summed_grad", None))  # type: ignore[attr-defined]
 
     def cleanup(self) -> None:
         """Take all hooks off the network again."""
         while self._hooks:
             self._hooks.pop().remove()
-        self._calls.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._calls, self._leaves = [], []
 
     def _remember(self, layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
-        if not torch.is_grad_enabled():
+        recomputed = self._pass is not None  # by gradient checkpointing, which must meet the same graph
+        if not (self._remembers or recomputed) or not torch.is_grad_enabled():
             return output
         if not isinstance(output, torch.Tensor):
             raise HanseError(f"a trainable {type(layer).__name__} returns no tensor and would go unclipped")
         # Frozen parameters need no gradient; the output of the lowest trainable layer is where the pass ends.
         traced = output if output.requires_grad else output.detach().requires_grad_()
-        inputs = given[0] if given else next(iter(named.values()))
-        self._calls.append(_Call(layer, inputs.detach(), traced))
+        if recomputed:
+            return traced
+        if traced.is_leaf:
+            self._leaves.append(traced)
+        inputs = (given[0] if given else next(iter(named.values()))).detach()
+        needed = inputs if needs_inputs(layer, self._parameters_by_layer[layer]) else None
+        nothing = traced.detach().new_zeros(()).expand(traced.shape)
+        call = _Call(layer, needed, inputs._version, (len(inputs), len(output)), nothing)
+        self._calls.append(call)
+        traced.register_hook(partial(self._arrived, call))  # type: ignore[no-untyped-call]  # torch's own
         return traced
 
-    def _gradients(self, losses: torch.Tensor, slots: Slots) -> list[LayerGradient]:
-        calls, self._calls = self._calls, []
-        found = torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
-        by_layer: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
-        for call, gradient in zip(calls, found, strict=True):
-            given = torch.zeros_like(call.output) if gradient is None else gradient
-            by_layer[call.layer].append((call.inputs, given))
-        inputs_seen: dict[tuple[object, ...], SharedInput] = {}
-        gradients: list[LayerGradient] = []
-        for layer, pairs in by_layer.items():
-            for inputs, outputs in pairs:
-                if len(inputs) != slots.rows or len(outputs) != slots.rows:
-                    raise HanseError(
-                        f"a trainable {type(layer).__name__} saw {len(outputs)} rows in a batch of {slots.rows}: "
-                        "it mixes rows, whose gradients would go unclipped"
-                    )
-            gradients += _layer_gradients(layer, self._parameters_by_layer[layer], pairs, slots, inputs_seen)
-        return gradients
+    def _arrived(self, call: _Call, gradient: torch.Tensor) -> None:
+        if self._pass is not None:
+            self._pass.take(call, gradient)
+
+    def _gradients(self, losses: torch.Tensor, slots: Slots) -> tuple[list[LayerGradient], torch.Tensor]:
+        """The parameters' gradients by unit, and the units' squared norms over all of them."""
+        found = self._pass = _Pass(self._calls, self._parameters_by_layer, slots)
+        leaves = self._leaves
+        self._forget()
+        try:
+            with _frozen(self._network):
+                torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+            found.finish()
+        finally:
+            self._pass = None
+        squares = torch.zeros(slots.units, device=losses.device) if found.squares is None else found.squares
+        return found.gradients, squares
 
 
 @contextmanager
-def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the context autograd computes no gradient of these parameters."""
-    for parameter in parameters:
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Within the context autograd computes no gradient of any parameter of the network."""
+    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in free:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in free:
             parameter.requires_grad_(True)
 
 
@@ -204,95 +295,3 @@ def _owners(network: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[nn.M
     if seen != wanted:
         raise HanseError("a parameter that is to train does not belong to the network")
     return owners
-
-
-def _layer_gradients(
-    layer: nn.Module,
-    parameters: list[nn.Parameter],
-    pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    slots: Slots,
-    inputs_seen: dict[tuple[object, ...], SharedInput],
-) -> list[LayerGradient]:
-    """The gradients of a layer's parameters over all its calls, whose tokens follow one another."""
-    if type(layer) is nn.Linear:
-        outputs = _joined([slots.spread(_tokens(g), weighted=True) for _, g in pairs])
-        found: list[LayerGradient] = []
-        if any(p is layer.weight for p in parameters):
-            found.append(weight_gradient(layer.weight, _shared(pairs, slots, inputs_seen), outputs))
-        if any(p is layer.bias for p in parameters):
-            found.append(BiasGradient(layer.bias, outputs))
-        return found
-    if type(layer) is nn.Embedding and layer.max_norm is None and not layer.scale_grad_by_freq:
-        indexes = _joined([slots.spread(a.reshape(len(a), -1, 1), weighted=False) for a, _ in pairs])
-        outputs = _joined([slots.spread(_tokens(g), weighted=True) for _, g in pairs])
-        if layer.padding_idx is not None:
-            outputs = outputs * (indexes != layer.padding_idx)
-        return [EmbeddingGradient(layer.weight, indexes.squeeze(2), outputs)]
-    return _explicit(layer, parameters, pairs, slots)
-
-
-def _tokens(values: torch.Tensor) -> torch.Tensor:
-    """As ``(rows, tokens, n)`` in float32."""
-    return values.reshape(len(values), -1, values.shape[-1]).float()
-
-
-def _shared(
-    pairs: list[tuple[torch.Tensor, torch.Tensor]], slots: Slots, seen: dict[tuple[object, ...], SharedInput]
-) -> SharedInput:
-    """The calls' inputs one after another; one object for layers that were called on the very same tensors."""
-    key = tuple((a.data_ptr(), a.shape, a.stride(), a.dtype) for a, _ in pairs)
-    if key not in seen:
-        seen[key] = SharedInput(_joined([slots.spread(_tokens(a), weighted=False) for a, _ in pairs]))
-    return seen[key]
-
-
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _explicit(
-    layer: nn.Module,
-    parameters: list[nn.Parameter],
-    pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    slots: Slots,
-) -> list[LayerGradient]:
-    rule = _layer_norm_rule(parameters) if type(layer) is nn.LayerNorm else _opacus_rule(type(layer))
-    totals: dict[int, torch.Tensor] = {}
-    for inputs, outputs in pairs:
-        for parameter, gradient in rule(layer, [inputs.float()], outputs.float()).items():
-            if gradient is not None:
-                flat = slots.spread(gradient.reshape(slots.rows, 1, parameter.numel()).float(), weighted=True)
-                total = flat.sum(1)
-                totals[id(parameter)] = totals[id(parameter)] + total if id(parameter) in totals else total
-    return [ExplicitGradient(p, totals[id(p)].view(slots.units, *p.shape)) for p in parameters if id(p) in totals]
-
-
-def _opacus_rule(kind: type[nn.Module]) -> _Rule:
-    rule = GradSampleModule.GRAD_SAMPLERS.get(kind)
-    if rule is None:
-        raise HanseError(f"a trainable layer of kind {kind.__name__} has no rule for gradients by row")
-    _tell_once(kind.__name__)
-    return rule  # type: ignore[no-any-return]  # Opacus is untyped
-
-
-@lru_cache(maxsize=64)
-def _tell_once(kind: str) -> None:
-    _log.warning("%s: gradients by row from Opacus' rule, which is slower", kind)
-
-
-def _layer_norm_rule(parameters: list[nn.Parameter]) -> _Rule:
-    """Gradients of a LayerNorm by row, with or without a bias (Opacus' own rule needs one)."""
-
-    def rule(layer: nn.Module, activations: list[torch.Tensor], backprops: torch.Tensor) -> _Gradients:
-        assert isinstance(layer, nn.LayerNorm)
-        gradients: _Gradients = {}
-        summed = tuple(range(1, backprops.dim() - len(layer.normalized_shape)))
-        if any(p is layer.weight for p in parameters):
-            normalised = nn.functional.layer_norm(activations[0], layer.normalized_shape, eps=layer.eps)
-            product = normalised * backprops
-            gradients[layer.weight] = product.sum(dim=summed) if summed else product
-        if any(p is layer.bias for p in parameters):
-            gradients[layer.bias] = backprops.sum(dim=summed) if summed else backprops
-        return gradients
-
-    return rule

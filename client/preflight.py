@@ -26,18 +26,15 @@ import torch
 from numpy.typing import NDArray
 
 from client.preflight_conditions import comparable
+from client.preflight_texts import LENGTHS, PERSONS, random_texts
 from client.trainer import LocalTrainer, SiteFacts, only_trainable
-from client.training import LocalOptimizer, StepPlan, Trainee, example_losses, train_privately
+from client.training import LocalOptimizer, StepPlan, Trainee, train_privately
 from common.errors import RunFailed
 from common.model import Classifier
 from common.study import Study
-from common.text import TokenizedTexts
 
 __all__ = ["PreflightCheck", "PreflightReport", "preflight", "require_preflight"]
 
-_LENGTHS = (3, 8, 5, 6)  # tokens of each text; no task reads fewer than 8
-_PERSONS = (0, 1, 1, 2)  # whose each text is, where persons are protected
-_SEED = 14
 _DIVISOR = 2.0**-20  # of the sum: makes a step so large that the weights' own rounding does not matter
 
 Gradient = list[torch.Tensor]
@@ -101,7 +98,7 @@ def _phases(study: Study) -> list[bool]:
 def _prove_phase(trainer: LocalTrainer, study: Study, head_only: bool) -> list[PreflightCheck]:
     """The checks of one phase: in float32, and also in bfloat16 where the study trains in it."""
     part = "head" if head_only else study.model.trainable
-    units = range(len(set(_PERSONS)) if study.privacy.unit == "group" else len(_LENGTHS))
+    units = range(len(set(PERSONS)) if study.privacy.unit == "group" else len(LENGTHS))
     names = list(trainer.classifier.trainable(head_only))
     with only_trainable(trainer.classifier, head_only) as parameters:
         trainee = trainer.head_trainee(parameters, [np.array(units)]) if head_only else trainer.trainee(parameters)
@@ -152,9 +149,9 @@ class _Steps:
         network, parameters = self._trainee.network, list(self._trainee.parameters)
         network.train()
         (batch,) = self._trainee.batches(np.array([index]))
-        with self._trainee.precision():
+        with self._trainee.precision(), self._trainee.perturbed(batch):
             logits = network(**batch.inputs).logits
-        loss = example_losses(logits, batch.labels).mean()
+        loss = self._trainee.losses(logits, batch).mean()
         found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return [gradient.float() for gradient in found]
 
@@ -271,14 +268,6 @@ def _sum(gradients: Sequence[Gradient]) -> Gradient:
 
 
 def _trainer_on_random_texts(classifier: Classifier, study: Study) -> LocalTrainer:
-    """The site's own trainer, with its collator, on random tokens (never the padding) and random labels."""
-    generator = np.random.Generator(np.random.PCG64(_SEED))
-    pad = classifier.network.config.pad_token_id or 0
-    vocabulary = int(classifier.network.get_input_embeddings().num_embeddings)
-    tokens = generator.integers(vocabulary - 1, size=sum(_LENGTHS), dtype=np.int32)
-    tokens += tokens >= pad
-    labels = generator.integers(len(study.task.labels), size=len(_LENGTHS))
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(_LENGTHS)])
-    persons = np.array(_PERSONS) if study.privacy.unit == "group" else None
-    texts = TokenizedTexts(tokens, offsets, labels, pad, persons)
+    """The site's own trainer, with its collator, on random texts."""
+    texts = random_texts(classifier, study)
     return LocalTrainer(SiteFacts("preflight", 0, texts.units), study, texts, classifier, noise_multiplier=0.0)

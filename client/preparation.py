@@ -12,25 +12,21 @@ from common.examples import Example
 from common.model import Classifier, build_classifier
 from common.privacy.ledger.commitment import CommitmentKey, DataSeal
 from common.study import Study
-from common.text import TokenizedTexts, tokenize
+from common.text import TokenizedTexts
+from common.tokenizing import tokenized_for
 
 __all__ = ["proven_classifier", "sealed", "tokenized"]
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, study: Study, examples: Sequence[Example]) -> TokenizedTexts:
     """The rows as the base model's ``tokenizer`` reads them, with their persons under unit "group"."""
-    return tokenize(
-        tokenizer,
-        [example.text for example in examples],
-        [example.label for example in examples],
-        study.task.max_length,
-        groups=[example.group for example in examples] if study.privacy.unit == "group" else None,
-    )
+    persons = [example.group for example in examples] if study.privacy.unit == "group" else None
+    return tokenized_for(tokenizer, study, examples, persons)
 
 
 def sealed(key: CommitmentKey, examples: Sequence[Example]) -> DataSeal:
     """What the site's ledger commits to: every row's label, person and text, in order (P4)."""
-    return key.seal(f"{example.label}\0{example.group}\0{example.text}".encode() for example in examples)
+    return key.seal(f"{example.target}\0{example.group}\0{example.text}".encode() for example in examples)
 
 
 def proven_classifier(study: Study, device_index: int = 0) -> Classifier:

@@ -5,8 +5,9 @@ Whether the institution agrees, and what its budget pays, was settled before (``
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from client.adversarial import moved_embeddings
 from client.physical_batch import physical_batch_size
 from client.training import (
     LocalOptimizer,
     StepPlan,
     Trainee,
     TrainingBatch,
+    example_losses,
     train_privately,
     train_without_privacy,
 )
@@ -62,6 +65,7 @@ class LocalTrainer:
         self.classifier = classifier
         self._study = study
         self._texts = texts
+        self._texts_of_round = texts
         self._features = FrozenFeatures(texts)
         self._precision = autocast(study.training, next(classifier.parameters()).device)
         self._noise_multiplier = noise_multiplier
@@ -81,6 +85,7 @@ class LocalTrainer:
             # Only the head travels: the encoder must be the one that all sites were built with.
             self.classifier.load(self.classifier.initial)
         self.classifier.load(weights)
+        self._texts_of_round = self._texts.in_round(plan.round)
         steps = self._step_plan(plan.steps)
         randomness = self._randomness(plan.round)
         draws = [randomness.poisson_batch(self._texts.units, steps.sample_rate) for _ in range(plan.steps)]
@@ -103,12 +108,15 @@ class LocalTrainer:
             max_grad_norm=privacy.max_grad_norm,
             expected_batch_size=float(privacy.batch_size),
             steps=steps,
+            clipping=self._study.training.clipping,
         )
 
     def _randomness(self, round_number: int) -> Randomness:
         if self._study.privacy.enabled:
             return SystemRandomness()
-        return SeededRandomness(self._study.study.seed, self.facts.partition, round_number)
+        # By its name, so that a site draws the same in a simulation and in a deployment.
+        name = int.from_bytes(hashlib.sha256(self.facts.name.encode()).digest()[:8], "big")
+        return SeededRandomness(self._study.study.seed, name, round_number)
 
     def _optimizer(self, phase: Phase) -> LocalOptimizer:
         study = self._study
@@ -122,11 +130,12 @@ class LocalTrainer:
         device, size = parameters[0].device, self._physical_batch_size
 
         def physical(units: NDArray[np.int64]) -> Iterator[TrainingBatch]:
-            for batch in unit_batches(self._texts, units, size):
+            for batch in unit_batches(self._texts_of_round, units, size):
                 inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-                yield self._training_batch(inputs, batch.indexes, device)
+                yield self._training_batch(inputs, batch.labels.to(device), batch.indexes)
 
-        return Trainee(self.classifier, parameters, physical, self._precision)
+        smoothing = self._study.training.label_smoothing
+        return Trainee(self.classifier, parameters, physical, self._precision, smoothing, self._perturbed)
 
     def head_trainee(self, parameters: list[nn.Parameter], draws: list[NDArray[np.int64]]) -> Trainee:
         """The head on frozen features, computed here for all units in ``draws``; ``parameters`` train."""
@@ -137,15 +146,29 @@ class LocalTrainer:
         def physical(units: NDArray[np.int64]) -> Iterator[TrainingBatch]:
             indexes = self._texts.of_units(units)
             if len(indexes):
-                yield self._training_batch({"features": self._features_of(indexes)}, indexes, device)
+                labels = self._texts.labels_of(indexes).to(device)
+                yield self._training_batch({"features": self._features_of(indexes)}, labels, indexes)
 
-        return Trainee(_Head(self.classifier), parameters, physical)
+        smoothing = self._study.training.label_smoothing
+        return Trainee(_Head(self.classifier), parameters, physical, label_smoothing=smoothing)
+
+    def _perturbed(self, batch: TrainingBatch) -> AbstractContextManager[None]:
+        """Each example moved against itself, where the study trains adversarially."""
+        training = self._study.training
+        if not training.adversarial_radius:
+            return nullcontext()
+
+        def losses() -> torch.Tensor:
+            return example_losses(self.classifier(**batch.inputs).logits, batch.labels, training.label_smoothing)
+
+        embedding = self.classifier.network.get_input_embeddings()
+        return moved_embeddings(embedding, losses, training.adversarial_radius)
 
     def _training_batch(
-        self, inputs: dict[str, torch.Tensor], indexes: NDArray[np.int64], device: torch.device
+        self, inputs: dict[str, torch.Tensor], labels: torch.Tensor, indexes: NDArray[np.int64]
     ) -> TrainingBatch:
         """The texts ``indexes``, of whole persons where there are persons, as the network takes them."""
-        labels = torch.from_numpy(self._texts.labels[indexes]).to(device)
+        device = labels.device
         among = self._texts.units_among(indexes)
         if among is None:
             return TrainingBatch(inputs, labels)

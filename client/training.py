@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from client.clipping import ClippedBackward
+from client.clipping import ClippedBackward, Clipping
 from client.noisy_sum import NoisyClippedSum
 from client.units import Units
 from common.privacy.mechanism import Mechanism, SampledGaussian
 from common.privacy.randomness import Randomness
 from common.study import TrainingSection
+from common.token_targets import UNLABELLED
 
 __all__ = [
     "LocalOptimizer",
@@ -46,6 +47,8 @@ class StepPlan:
     expected_batch_size: float
     """Divides the noisy sum: q times the declared size."""
     steps: int
+    clipping: Clipping = "flat"
+    """How a unit's gradient is brought to a norm of at most C; it changes neither sensitivity nor mechanism."""
 
     @property
     def mechanism(self) -> Mechanism:
@@ -97,13 +100,22 @@ class Trainee:
     """What is trained, and how it is fed."""
 
     network: nn.Module
-    """``network(**inputs)`` returns an object with ``logits`` ``(batch, labels)``."""
+    """``network(**inputs)`` returns an object with ``logits`` ``(batch, labels)``, or one row for each labelled
+    token, ``(batch, labelled, labels)``."""
     parameters: Sequence[nn.Parameter]
     """Every parameter that trains."""
     batches: Callable[[NDArray[np.int64]], Iterator[TrainingBatch]]
     """Turns the units of a logical batch, by index, into physical batches of whole units."""
     precision: Callable[[], AbstractContextManager[None]] = nullcontext
     """Context of a forward pass."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread over all labels."""
+    perturbed: Callable[[TrainingBatch], AbstractContextManager[None]] = lambda _: nullcontext()
+    """Context in which each example of the batch is moved against itself (``client.adversarial``), or is not."""
+
+    def losses(self, logits: torch.Tensor, batch: TrainingBatch) -> torch.Tensor:
+        """Loss of each example of the batch by itself, ``(batch,)``."""
+        return example_losses(logits, batch.labels, self.label_smoothing)
 
 
 def train_privately(
@@ -120,7 +132,7 @@ def train_privately(
     """
     parameters = trainee.parameters
     trainee.network.train()
-    clipped = ClippedBackward(trainee.network, parameters, plan.max_grad_norm)
+    clipped = ClippedBackward(trainee.network, parameters, plan.max_grad_norm, plan.clipping)
     noisy = NoisyClippedSum(
         optimizer.build(parameters),
         noise_multiplier=plan.noise_multiplier,
@@ -132,12 +144,12 @@ def train_privately(
     try:
         for indexes in draws:
             for batch in trainee.batches(indexes):
-                with trainee.precision():
+                with trainee.precision(), trainee.perturbed(batch):
                     logits = clipped(**batch.inputs).logits
                 units = None
                 if batch.units is not None and batch.weights is not None:
                     units = Units(batch.units, batch.weights)
-                clipped.backward(example_losses(logits, batch.labels), units)
+                clipped.backward(trainee.losses(logits, batch), units)
             noisy.noisy_step(optimizer.proximal_mu, start)
     finally:
         clipped.cleanup()
@@ -154,9 +166,9 @@ def train_without_privacy(
     for indexes in draws:
         step.zero_grad(set_to_none=True)
         for batch in trainee.batches(indexes):
-            with trainee.precision():
+            with trainee.precision(), trainee.perturbed(batch):
                 logits = trainee.network(**batch.inputs).logits
-            losses = example_losses(logits, batch.labels)
+            losses = trainee.losses(logits, batch)
             if batch.weights is not None:
                 losses = losses * batch.weights
             torch.autograd.backward(losses.sum() / plan.expected_batch_size)
@@ -168,6 +180,21 @@ def train_without_privacy(
     trainee.network.eval()
 
 
-def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each example by itself, float32 ``(batch,)`` (PRIVACY P11)."""
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+def example_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy of each example by itself, float32 ``(batch,)`` (PRIVACY P11).
+
+    Where tokens have labels, ``logits`` are ``(batch, labelled, labels)`` and ``labels`` ``(batch, labelled)``:
+    the mean over the example's own labelled tokens, 0 where it has none.
+    """
+    if labels.dim() == 1:
+        return nn.functional.cross_entropy(
+            logits.float(), labels, reduction="none", label_smoothing=label_smoothing
+        )
+    losses = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1),
+        labels.flatten(),
+        ignore_index=UNLABELLED,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses.view_as(labels).sum(1) / (labels != UNLABELLED).sum(1).clamp(min=1)

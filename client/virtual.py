@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from client.consent import StudyConsent
+from client.memory_reuse import keep_freed_memory
 from client.policy import Policy
 from client.policy_file import read_policy
 from client.preparation import proven_classifier, sealed, tokenized
@@ -127,12 +128,14 @@ def _agreement(study: Study, virtual: VirtualSite) -> dict[str, dict[str, object
             "min_noise_multiplier": 0.0,
             "min_sites": 1,
         },
-        "disclose": {"labels": list(study.task.labels)},
+        # A policy names labels; a study that learns none is not held to them.
+        "disclose": {"labels": list(study.task.labels) or ["no", "labels"]},
     }
 
 
 @lru_cache(maxsize=1)
 def _shared_classifier(study_json: str) -> Classifier:
     # Sites of one process take turns with one model: each round loads the global weights first.
+    keep_freed_memory()
     study = Study.from_json(study_json)
     return proven_classifier(study, device_index=int(os.environ.get(WORKER_VARIABLE, "0")))

@@ -61,6 +61,11 @@ class AuditFailure(HanseError):
 
     exit_code = 4
 
+    def __init__(self, message: str, check: int = 0, entry: int = 0) -> None:
+        """Name the check that failed, as the message does, and the entry at fault; 0 where there is none."""
+        super().__init__(message)
+        self.check, self.entry = check, entry
+
 
 class RunFailed(HanseError):
     """A run could not be completed, through no fault of its input; its state is kept."""

@@ -23,6 +23,13 @@ class Example:
     """Value of the partition column; empty where the source has none."""
     group: str = field(default="", repr=False)
     """The person whose row this is, under unit "group"; empty where each row is a unit of its own."""
+    tags: tuple[int, ...] = field(default=(), repr=False)
+    """Position of each word's tag; words are what stands between single spaces. Empty where words have no tags."""
+
+    @property
+    def target(self) -> str:
+        """What is to be learned of the text, written out: its label, or the tags of its words."""
+        return ",".join(map(str, self.tags)) if self.tags else str(self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Columns:
 
     text: str = "text"
     label: str = "label"
+    """Empty: texts alone are read."""
     partition: str = ""
     """Column that names each row's institution in a simulation; empty: none."""
     group: str = ""
@@ -48,13 +56,15 @@ class Columns:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The columns that a source must have: text, label, then partition and group where they are named."""
-        return (self.text, self.label, *(column for column in (self.partition, self.group) if column))
+        """The columns that a source must have: text, then label, partition and group where they are named."""
+        return (self.text, *(column for column in (self.label, self.partition, self.group) if column))
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The study's key that names each of the wanted columns."""
-        keys = ["data.text_column", "data.label_column"]
+        keys = ["data.text_column"]
+        if self.label:
+            keys.append("data.label_column")
         if self.partition:
             keys.append("data.column")
         if self.group:
@@ -82,8 +92,15 @@ def fingerprint(dataset: Dataset) -> str:
         digest.update(len(part).to_bytes(8, "big"))
         for example in part:
             person = (example.group,) if example.group else ()
-            _feed(digest, (example.text, dataset.labels[example.label], example.domain, *person))
+            _feed(digest, (example.text, _target(example, dataset.labels), example.domain, *person))
     return digest.hexdigest()
+
+
+def _target(example: Example, labels: Sequence[str]) -> str:
+    """What the example says of its text, in the names of the labels; nothing where there are none."""
+    if example.tags:
+        return " ".join(labels[tag] for tag in example.tags)
+    return labels[example.label] if labels else ""
 
 
 def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:

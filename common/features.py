@@ -1,4 +1,7 @@
-"""Features of a site's texts from the frozen encoder: computed once, only for texts that are drawn."""
+"""Features of a site's texts from the frozen encoder: computed once, only for texts that are drawn.
+
+A text has one vector, or where its words have tags one for each tagged word.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.model import Classifier
 from common.text import TokenizedTexts, batches
+from common.token_targets import UNLABELLED
 
 __all__ = ["FrozenFeatures"]
 
@@ -30,7 +34,10 @@ class FrozenFeatures:
         physical_batch_size: int,
         precision: Callable[[], AbstractContextManager[None]],
     ) -> torch.Tensor:
-        """Features ``(len(indexes), width)`` on the classifier's device, computing those still missing."""
+        """Features on the classifier's device, computing those still missing.
+
+        ``(len(indexes), width)``, or ``(len(indexes), most tagged, width)`` where words have tags.
+        """
         missing = np.unique(indexes[~self._known[indexes]])
         device = next(classifier.parameters()).device
         was_training = classifier.training
@@ -39,11 +46,28 @@ class FrozenFeatures:
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
             with torch.inference_mode(), precision():
                 features = classifier.features(**inputs).float().cpu()
+            if self._texts.tags is not None:
+                features = features[batch.labels != UNLABELLED]
             if self._features is None:
-                self._features = torch.empty(len(self._texts), features.shape[1])
-            self._features[torch.from_numpy(batch.indexes)] = features
+                self._features = torch.empty(self._vectors, features.shape[1])
+            self._features[self._rows(batch.indexes)] = features
             self._known[batch.indexes] = True
         classifier.train(was_training)
         if self._features is None:
             return torch.empty(0, 1, device=device)
-        return self._features[torch.from_numpy(indexes)].to(device)
+        found = self._features[self._rows(indexes)].to(device)
+        if self._texts.tags is None:
+            return found
+        tagged = self._texts.labels_of(indexes).to(device) != UNLABELLED
+        padded = found.new_zeros(*tagged.shape, found.shape[1])
+        padded[tagged] = found
+        return padded
+
+    @property
+    def _vectors(self) -> int:
+        return len(self._texts) if self._texts.tags is None else len(self._texts.tags.labels)
+
+    def _rows(self, indexes: NDArray[np.int64]) -> torch.Tensor:
+        """Where the vectors of these texts are kept, one text after the other."""
+        tags = self._texts.tags
+        return torch.from_numpy(indexes if tags is None else tags.rows(indexes))

@@ -83,7 +83,7 @@ def _rows(file: str, part: datasets.Dataset, expected: Expected, notes: tuple[Fa
         return []
     columns = expected.columns
     values: list[Sequence[Any]] = [list(part[column]) for column in columns.wanted]
-    names = getattr(part.features[columns.label], "names", None)
+    names = getattr(part.features[columns.label], "names", None) if columns.label else None
     if names:
         if set(names) & set(expected.labels):
             values[1] = [names[label] if label in range(len(names)) else label for label in values[1]]
@@ -91,4 +91,7 @@ def _rows(file: str, part: datasets.Dataset, expected: Expected, notes: tuple[Fa
             warnings.append(f"{file}: {', '.join(names)} read by position as {', '.join(expected.labels)}")
     if not part.num_rows:
         faults.add(file, "columns and no rows", "choose another data set")
-    return [Row.of(number, cells) for number, cells in enumerate(zip(*values, strict=True), start=1)]
+    return [
+        Row.of(number, cells, labelled=bool(columns.label))
+        for number, cells in enumerate(zip(*values, strict=True), start=1)
+    ]

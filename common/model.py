@@ -1,27 +1,29 @@
 """BERT for a task: built from a pretrained base, with what trains marked, saved as anyone can load it.
 
 A :class:`Classifier` is an encoder and a head. The head is every parameter outside the encoder; it can be run
-alone on features computed once (:meth:`Classifier.features`, :meth:`Classifier.classify`).
+alone on features computed once (:meth:`Classifier.features`, :meth:`Classifier.classify`). It answers for each
+text, or for single tokens of each text: tags of words, or the tokens that a mask hides.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from common.base_model import BaseModel, resolve_base
 from common.errors import BadInput, NotYet
+from common.heads import head_of, tied_parameters, zero_last_layer
+from common.loading import load_network, load_saved_network, quiet_transformers
 from common.lora import add_lora, merge_lora
 from common.pooling import bert_with_uniform_layer, mean_over_tokens, normalised_mean
-from common.study import Study
+from common.study import Study, TaskKind
 from common.weights import Weights
 
 __all__ = ["Classifier", "Logits", "build_classifier", "load_saved_classifier"]
@@ -37,39 +39,69 @@ class Logits:
     """Output of a classifier."""
 
     logits: torch.Tensor
-    """``(batch, labels)``, float32."""
+    """``(batch, labels)``, or ``(batch, labelled tokens, labels)``, float32."""
+
+
+class WordDropout(nn.Dropout):
+    """In training hides each token but the first with chance ``p``, independently of every other."""
+
+    def forward(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The mask ``(batch, tokens)`` with hidden tokens at 0; as it came in evaluation."""
+        if not self.training or self.p == 0:
+            return attention_mask
+        kept = torch.rand(attention_mask.shape, device=attention_mask.device) >= self.p
+        kept[:, 0] = True
+        return attention_mask * kept
 
 
 class Classifier(nn.Module):
-    """A BERT with a classification head, split where the head begins."""
+    """A BERT with the head of a task, split where the head begins."""
 
-    def __init__(self, network: Any, architecture: str, pooling: str) -> None:
+    def __init__(
+        self, network: Any, architecture: str, pooling: str, kind: TaskKind = "sequence-classification"
+    ) -> None:
         super().__init__()
         self.network = network
+        self.kind = kind
+        self._head = head_of(kind, architecture)
         self.architecture = architecture
         self.initial: Weights = {}
         """The trainable parameters as they were built."""
         self.pooling = pooling
+        self.word_dropout = WordDropout(0.0)
         prefix = f"{network.base_model_prefix}."
         self._head_names = frozenset(
             f"network.{name}" for name, _ in network.named_parameters() if not name.startswith(prefix)
         )
 
     def forward(self, **inputs: torch.Tensor) -> Logits:
-        """Logits of a padded batch (``input_ids`` and ``attention_mask``, each ``(batch, tokens)``)."""
+        """Logits of a padded batch (``input_ids`` and ``attention_mask``, each ``(batch, tokens)``).
+
+        Where tokens have labels, ``positions`` ``(batch, labelled)`` says which.
+        """
         return Logits(self.classify(self.features(**inputs)))
 
-    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """What the head sees of each text: ``(batch, width)``, float32."""
+    def features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the head sees of each text, ``(batch, width)``, or of its tokens, ``(batch, labelled, width)``.
+
+        float32. Without ``positions`` every token is one that is labelled, where tokens are.
+        """
+        attention_mask = self.word_dropout(attention_mask)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.architecture in {"bert", "distilbert", "deberta-v2"}:
             # Broadcast positions reach the embedding as a batch of one and break per-example gradients.
-            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-            inputs["position_ids"] = positions.expand(input_ids.shape).contiguous()
+            order = torch.arange(input_ids.shape[1], device=input_ids.device)
+            inputs["position_ids"] = order.expand(input_ids.shape).contiguous()
         if self.architecture in {"bert", "deberta-v2"}:
             inputs["token_type_ids"] = torch.zeros_like(input_ids)
         output = self.network.base_model(**inputs)
-        hidden = output.last_hidden_state
+        hidden: torch.Tensor = output.last_hidden_state
+        if self.kind != "sequence-classification":
+            if positions is not None:
+                hidden = hidden.gather(1, positions.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
+            return hidden.float()
         if self.architecture == "bert":
             pooled = output.pooler_output if self.pooling == "cls" else normalised_mean(hidden, attention_mask)
         else:
@@ -77,8 +109,13 @@ class Classifier(nn.Module):
         return pooled.float()
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, labels)`` of features ``(batch, width)``."""
-        return _HEADS[self.architecture](self.network, features).float()
+        """Logits ``(batch, ..., labels)`` of features ``(batch, ..., width)``."""
+        return self._head(self.network, features).float()
+
+    @property
+    def pools_by_mean(self) -> bool:
+        """Whether the head sees the mean over a text's tokens."""
+        return self.kind == "sequence-classification" and self.pooling == "mean"
 
     def trainable(self, head_only: bool = False) -> dict[str, nn.Parameter]:
         """The parameters that train, by name, in a fixed order; only the head's with ``head_only``."""
@@ -123,11 +160,11 @@ class Classifier(nn.Module):
             parameter.grad = None
         if any("lora_" in name for name, _ in network.named_parameters()):
             network = merge_lora(network)
-        if self.architecture == "bert" and self.pooling == "mean":
+        if self.pools_by_mean and self.architecture == "bert":
             network = bert_with_uniform_layer(network)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
-        with _quiet_transformers():
+        with quiet_transformers():
             network.save_pretrained(directory, safe_serialization=True)
 
 
@@ -135,60 +172,55 @@ def build_classifier(study: Study, base: BaseModel | None = None) -> Classifier:
     """Build the study's model: the same initial weights for the same study, wherever it is built.
 
     Raises:
-        BadInput: no usable base, or one that is not a BERT with a sequence classification head.
-        NotYet: pooling by the mean for an architecture that cannot export it.
+        BadInput: no usable base, or one that is not a BERT with a head for the task.
+        NotYet: pooling by the mean, or a task, for an architecture that does not have it here.
     """
-    base = base or resolve_base(study.model.base)
-    if study.model.pooling == "mean" and base.architecture not in {"bert", "modernbert"}:
+    base, kind = base or resolve_base(study.model.base), study.task.kind
+    head_of(kind, base.architecture)
+    pooled = kind == "sequence-classification"
+    if pooled and study.model.pooling == "mean" and base.architecture not in {"bert", "modernbert"}:
         raise NotYet(
             f'model.pooling = "mean": not yet for {base.architecture}, whose exported model would pool '
             'otherwise; use "cls"'
         )
-    with _seeded(study.study.seed), _quiet_transformers():
-        network = _load_network(base.path, _configuration(study, base))
-        _zero_last_layer(network, base.architecture)
+    with _seeded(study.study.seed), quiet_transformers():
+        network = load_network(base.path, _configuration(study, base), kind)
+        zero_last_layer(network, kind, base.architecture)
         if study.model.trainable == "lora":
             add_lora(network, study.model, base.architecture)
-    classifier = Classifier(network, base.architecture, study.model.pooling)
+    classifier = Classifier(network, base.architecture, study.model.pooling, kind)
+    classifier.word_dropout.p = study.training.word_dropout
     _mark_trainable(classifier, study.model.trainable)
     classifier.initial = classifier.weights()
     return classifier
 
 
 def load_saved_classifier(path: Path) -> tuple[Any, list[str]]:
-    """Load a sequence classifier in Hugging Face format from a folder: the network and its labels.
+    """Load a classifier of texts in Hugging Face format from a folder: the network and its labels.
 
     Raises:
         BadInput: the folder does not hold one.
     """
-    from transformers import AutoConfig
-
-    if not path.is_dir():
-        raise BadInput(f"{path}: no such model folder")
-    if not any(path.glob("*.safetensors")):
-        raise BadInput(f"{path}: holds no *.safetensors; give the model/ folder of a run")
-    with _quiet_transformers():
-        try:
-            config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
-            network = _load_network(path, config)
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path}: is not a model folder in Hugging Face format ({error})") from error
-    return network.eval(), [config.id2label[index] for index in range(config.num_labels)]
+    saved = load_saved_network(path)
+    if saved.kind != "sequence-classification":
+        raise BadInput(f"{path}: is a model for {saved.kind}; this needs one for sequence-classification")
+    return saved.network, saved.labels
 
 
 def _configuration(study: Study, base: BaseModel) -> Any:
     from transformers import AutoConfig
 
     labels = study.task.labels
-    config = AutoConfig.from_pretrained(
-        str(base.path),
-        local_files_only=True,
-        trust_remote_code=False,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-    )
-    config.problem_type = "single_label_classification"
+    named: dict[str, Any] = {}
+    if labels:
+        named = {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
+    config = AutoConfig.from_pretrained(str(base.path), local_files_only=True, trust_remote_code=False, **named)
+    if study.task.kind == "sequence-classification":
+        config.problem_type = "single_label_classification"
     for key in _DROPOUT_KEYS:
         if getattr(config, key, None) is not None:
             setattr(config, key, study.training.dropout)
@@ -207,35 +239,14 @@ def _configuration(study: Study, base: BaseModel) -> Any:
     return config
 
 
-def _load_network(path: Path, config: Any) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification
-
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            str(path),
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-        )
-    except (SafetensorError, RuntimeError) as error:  # damaged, or of another shape than config.json says
-        raise BadInput(f"{path}: its weights cannot be loaded; get the folder again") from error
-
-
-def _zero_last_layer(network: Any, architecture: str) -> None:
-    # From zero the head starts undecided; from random weights it spends its first noisy steps unlearning them.
-    last = network.classifier.out_proj if architecture == "roberta" else network.classifier
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-
-
 def _mark_trainable(classifier: Classifier, trainable: str) -> None:
-    frozen_pooler = classifier.architecture == "bert" and classifier.pooling == "mean"
+    frozen_pooler = classifier.architecture == "bert" and classifier.pools_by_mean
+    tied = {id(parameter) for parameter in tied_parameters(classifier.network, classifier.kind)}
     for name, parameter in classifier.named_parameters():
         in_encoder = not classifier.is_head(name)
-        if in_encoder and frozen_pooler and ".pooler." in name:
+        if id(parameter) in tied:
+            parameter.requires_grad_(False)
+        elif in_encoder and frozen_pooler and ".pooler." in name:
             parameter.requires_grad_(False)  # mean pooling does not pass through it
         elif in_encoder:
             parameter.requires_grad_(
@@ -247,23 +258,6 @@ def _mark_trainable(classifier: Classifier, trainable: str) -> None:
             parameter.requires_grad_(True)
 
 
-def _distilbert_head(network: Any, features: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, network.classifier(network.dropout(torch.relu(network.pre_classifier(features)))))
-
-
-def _deberta_head(network: Any, features: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, network.classifier(network.dropout(network.pooler(features.unsqueeze(1)))))
-
-
-_HEADS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
-    "bert": lambda network, features: network.classifier(network.dropout(features)),
-    "roberta": lambda network, features: network.classifier(features.unsqueeze(1)),
-    "distilbert": _distilbert_head,
-    "deberta-v2": _deberta_head,
-    "modernbert": lambda network, features: network.classifier(network.drop(network.head(features))),
-}
-
-
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     state = torch.random.get_rng_state()
@@ -272,17 +266,3 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.random.set_rng_state(state)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    # The head is always new: the library's advice to train the model before use is what we are doing.
-    from transformers.utils import logging as transformers_logging
-
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from common.conll import read_conll
 from common.validation import Expected, Faults, Row, place, shown
 
 __all__ = ["KINDS", "check_columns", "read_file"]
@@ -50,6 +51,9 @@ def check_columns(file: str, present: Sequence[str], expected: Expected, faults:
 
 
 def _read_csv(path: Path, expected: Expected, faults: Faults) -> list[Row]:
+    if expected.words:
+        faults.add(path.name, "CSV has no lists of words and tags", "give CoNLL, JSONL or Parquet")
+        return []
     text = _decoded(path, faults)
     if text is None:
         return []
@@ -74,7 +78,9 @@ def _read_csv(path: Path, expected: Expected, faults: Faults) -> list[Row]:
                 "quote a text that holds commas",
             )
         else:
-            rows.append(Row.of(number, [cells[position] for position in positions], line))
+            rows.append(
+                Row.of(number, [cells[position] for position in positions], line, bool(expected.columns.label))
+            )
     if number == 0:
         faults.add(path.name, "a header and no rows", "add rows")
     return rows
@@ -122,7 +128,15 @@ def _read_jsonl(path: Path, expected: Expected, faults: Faults) -> list[Row]:
     if not objects or not check_columns(path.name, present, expected, faults):
         return []
     wanted = expected.columns.wanted
-    return [Row.of(number, [value.get(key) for key in wanted], line) for number, line, value in objects]
+    return [
+        Row.of(number, [value.get(key) for key in wanted], line, bool(expected.columns.label))
+        for number, line, value in objects
+    ]
+
+
+def _read_conll(path: Path, expected: Expected, faults: Faults) -> list[Row]:
+    text = _decoded(path, faults)
+    return [] if text is None else read_conll(path, text, expected, faults)
 
 
 def _read_parquet(path: Path, expected: Expected, faults: Faults) -> list[Row]:
@@ -143,7 +157,10 @@ def _read_parquet(path: Path, expected: Expected, faults: Faults) -> list[Row]:
         return []
     if not table.num_rows:
         faults.add(path.name, "columns and no rows", "add rows")
-    return [Row.of(number, cells) for number, cells in enumerate(zip(*values, strict=True), start=1)]
+    return [
+        Row.of(number, cells, labelled=bool(expected.columns.label))
+        for number, cells in enumerate(zip(*values, strict=True), start=1)
+    ]
 
 
 def _decoded(path: Path, faults: Faults) -> str | None:
@@ -168,5 +185,6 @@ _READERS: dict[str, Callable[[Path, Expected, Faults], list[Row]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
+    ".conll": _read_conll,
 }
 KINDS = tuple(_READERS)

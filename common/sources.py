@@ -14,6 +14,7 @@ from common.errors import BadInput
 from common.examples import Columns, Dataset, Example, fingerprint
 from common.hub import HUB_PREFIX, read_hub
 from common.reading import KINDS, read_file
+from common.study import Study, TaskKind
 from common.validation import (
     Expected,
     Faults,
@@ -32,27 +33,47 @@ __all__ = [
     "Dataset",
     "Example",
     "SourceReport",
+    "columns_of",
     "fingerprint",
     "load_source",
 ]
 
 EMBEDDED = "embedded"
 PARTS = ("train", "validation", "test")
+_SECTIONS = ".conll"
 
 _DEFAULT_COLUMNS = Columns()
+_WORD_COLUMNS = ("tokens", "tags")
+
+
+def columns_of(study: Study, partition: str = "") -> Columns:
+    """The columns that a study reads, and ``partition``, where rows name their institution.
+
+    Words with tags lie in ``tokens`` and ``tags`` where the study leaves the columns at their defaults.
+    """
+    text, label, kind = study.data.text_column, study.data.label_column, study.task.kind
+    if kind == "token-classification" and (text, label) == (_DEFAULT_COLUMNS.text, _DEFAULT_COLUMNS.label):
+        text, label = _WORD_COLUMNS
+    if kind == "masked-language-modeling":
+        label = ""
+    return Columns(text, label, partition, study.privacy.group_column)
 
 
 def load_source(
-    source: str, labels: Sequence[str], columns: Columns = _DEFAULT_COLUMNS
+    source: str,
+    labels: Sequence[str],
+    columns: Columns = _DEFAULT_COLUMNS,
+    kind: TaskKind = "sequence-classification",
 ) -> tuple[Dataset, SourceReport]:
     """Read a source whole and check it whole.
 
     Args:
-        source: ``embedded``; the path of a ``.csv``, ``.jsonl`` or ``.parquet`` file; a folder with a
-            ``train`` file of such a kind and perhaps ``validation`` and ``test``; or
-            ``hub:owner/name[@revision]``.
-        labels: the study's labels; an example's label is a position in them.
+        source: ``embedded``; the path of a ``.csv``, ``.jsonl``, ``.parquet`` or ``.conll`` file; a folder with a
+            ``train`` file of such a kind and perhaps ``validation`` and ``test``; a folder of several ``.conll``
+            files; or ``hub:owner/name[@revision]``.
+        labels: the study's labels; an example's label, or a word's tag, is a position in them.
         columns: names of the columns to read. The embedded sentences need none.
+        kind: the task; without a label column texts are read without labels, whatever it is.
 
     Raises:
         BadInput: one line with the first faults, their rows, the count of the rest, and the mend; a person
@@ -61,7 +82,7 @@ def load_source(
     """
     faults = Faults()
     warnings: list[str] = []
-    expected = _expected(source, labels, columns)
+    expected = _expected(source, labels, columns, kind)
     parts = _read_parts(source, expected, faults, warnings)
     checked = {name: validate_rows(file, rows, expected, faults) for name, (file, rows) in parts.items() if rows}
     _persons_apart(checked, {name: file for name, (file, _) in parts.items()}, faults)
@@ -74,9 +95,10 @@ def load_source(
     return dataset, SourceReport(len(everything), class_counts(everything, labels), tuple(warnings))
 
 
-def _expected(source: str, labels: Sequence[str], columns: Columns) -> Expected:
+def _expected(source: str, labels: Sequence[str], columns: Columns, kind: TaskKind) -> Expected:
     """Say what the source has to offer; refuse labels and columns that cannot be met by any file."""
-    if len(set(labels)) != len(labels) or len(labels) < 2:
+    words = kind == "token-classification"
+    if columns.label and (len(set(labels)) != len(labels) or len(labels) < 2):
         raise BadInput(f"task.labels = {list(labels)}: at least two labels, each once")
     if len(set(columns.wanted)) != len(columns.wanted) or not all(columns.wanted):
         raise BadInput(
@@ -84,7 +106,7 @@ def _expected(source: str, labels: Sequence[str], columns: Columns) -> Expected:
             "different columns"
         )
     if source == EMBEDDED:
-        if set(labels) != set(EMBEDDED_LABELS):
+        if words or (columns.label and set(labels) != set(EMBEDDED_LABELS)):
             raise BadInput(
                 f"task.labels = {list(labels)}: the embedded sentences are labelled "
                 f"{' or '.join(EMBEDDED_LABELS)}; name these, or set data.source"
@@ -94,8 +116,8 @@ def _expected(source: str, labels: Sequence[str], columns: Columns) -> Expected:
                 f'privacy.group_column = "{columns.group}": the embedded sentences name no persons; '
                 "set data.source"
             )
-        return Expected(tuple(labels), Columns(partition="domain"))
-    return Expected(tuple(labels), columns)
+        return Expected(tuple(labels), Columns(label=columns.label and "label", partition="domain"))
+    return Expected(tuple(labels), columns, words)
 
 
 def _read_parts(
@@ -113,11 +135,19 @@ def _read_parts(
             f'give a path, "{EMBEDDED}" or "{HUB_PREFIX}owner/name@revision"'
         )
     files = _files_of_folder(path) if path.is_dir() else {"train": path}
+    if path.is_dir() and not files:
+        sections = sorted(path.glob(f"*{_SECTIONS}"))
+        return {
+            "train": (path.resolve().name, [row for file in sections for row in read_file(file, expected, faults)])
+        }
     return {name: (file.name, read_file(file, expected, faults)) for name, file in files.items()}
 
 
 def _files_of_folder(folder: Path) -> dict[str, Path]:
-    """Find the file of each part in a folder; ``train`` must be there, and no part twice."""
+    """Find the file of each part in a folder; ``train`` must be there, and no part twice.
+
+    None at all in a folder of CoNLL files under other names, which are read one after the other.
+    """
     found: dict[str, Path] = {}
     named = folder.resolve().name
     for part in PARTS:
@@ -128,6 +158,8 @@ def _files_of_folder(folder: Path) -> dict[str, Path]:
             )
         if files:
             found[part] = files[0]
+    if not found and any(folder.glob(f"*{_SECTIONS}")):
+        return {}
     if "train" not in found:
         raise BadInput(f"{named}: no {', '.join('train' + kind for kind in KINDS)} in this folder; add one")
     return found

@@ -129,7 +129,7 @@ def _ranks(own: Sequence[Example], key: bytes | int) -> list[bytes]:
     ranks = []
     for example in own:
         seen[example] += 1
-        parts = (example.group, example.text, str(example.label), example.domain, str(seen[example]))
+        parts = (example.group, example.text, example.target, example.domain, str(seen[example]))
         ranks.append(_keyed_hash(key, _PERSON_CAP, "".join(f"{len(part)}:{part}" for part in parts)))
     return ranks
 

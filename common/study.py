@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 __all__ = [
     "DataSection",
@@ -24,12 +25,16 @@ __all__ = [
     "SiteSection",
     "Study",
     "StudySection",
+    "TaskKind",
     "TaskSection",
     "TrainingSection",
 ]
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h)$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+TaskKind: TypeAlias = Literal["sequence-classification", "token-classification", "masked-language-modeling"]
+"""What is learned: a label for each text, a tag for each word, or the words that a mask hides."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -52,16 +57,22 @@ class StudySection(_Section):
 class TaskSection(_Section):
     """What is learned."""
 
-    kind: Literal["sequence-classification", "token-classification", "masked-language-modeling"] = (
-        "sequence-classification"
-    )
-    labels: Annotated[list[str], Field(min_length=2, max_length=1000)]
+    kind: TaskKind = "sequence-classification"
+    labels: Annotated[list[str], Field(max_length=1000, validate_default=True)] = []
+    """Of texts or of words (BIO, with "O"); none under masked-language-modeling, whose labels are the tokens."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 64
     """Longest input in tokens; longer texts are cut."""
 
     @field_validator("labels")
     @classmethod
-    def _unique(cls, labels: list[str]) -> list[str]:
+    def _unique(cls, labels: list[str], given: ValidationInfo) -> list[str]:
+        if given.data.get("kind") == "masked-language-modeling":
+            if labels:
+                raise ValueError("masked-language-modeling has no labels; leave them out")
+            return labels
+        if len(labels) < 2:
+            facts = {"field_type": "List", "min_length": 2, "actual_length": len(labels)}
+            raise PydanticKnownError("too_short", facts)
         if len(set(labels)) != len(labels) or not all(label.strip() for label in labels):
             raise ValueError("labels must be distinct and not empty")
         return labels
@@ -150,9 +161,14 @@ class FederationSection(_Section):
     """Strength of FedProx's pull towards the round's start."""
     malicious_sites: Annotated[int, Field(ge=0)] = 0
     """Krum: how many sites may be malicious. Trimmed mean: how many are cut at each end."""
-    weighting: Literal["size", "equal"] = "size"
-    """Weights of the mean: declared sizes, or one each."""
+    weighting: Literal["size", "equal", "inverse-variance"] = "size"
+    """Weights of the mean: declared sizes, one each, or what a site's update is worth at its noise."""
     selection: Literal["all", "uniform", "bandit"] = "all"
+    """Who is asked in a round: everybody, some by lot, or those whose updates helped most for their epsilon."""
+    sites_per_round: Annotated[int, Field(ge=0)] = 0
+    """How many sites a round asks under ``uniform`` and ``bandit``."""
+    keep_updates: bool = False
+    """Keep each round's updates in the run directory, for `hanse contribution`."""
     min_sites: Annotated[int, Field(ge=1)] = 1
     """A round with fewer replies stops the run."""
     round_timeout: str = "30m"
@@ -182,7 +198,16 @@ class TrainingSection(_Section):
     learning_rate: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: NonNegative = 0.0
+    clipping: Literal["flat", "automatic"] = "flat"
+    """``flat``: a longer gradient is scaled to max_grad_norm. ``automatic``: every one is, nearly (Bu et al.
+    2022), so that max_grad_norm only rescales the learning rate; the privacy is the same."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a token of a training text is hidden from the model; the first never is."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an example's target that is spread over all labels alike."""
+    adversarial_radius: NonNegative = 0.0
+    """Adversarial training: how far each example's embeddings move against it, after the warm start; 0 = not."""
     physical_batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = 32
     """Examples whose gradients are held at once; a logical batch is split into these."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

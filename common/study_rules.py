@@ -62,11 +62,61 @@ def _impossible(study: Study) -> Iterator[str]:
             f"federation.malicious_sites = {federation.malicious_sites}: only krum and trimmed-mean use it, "
             f'not "{federation.strategy}"'
         )
+    yield from _impossible_tasks(study)
+    yield from _impossible_selection(study)
     yield from _impossible_units(study)
     yield from _impossible_under_central_privacy(study)
     names = [site.name for site in study.site]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"site: {name} appears more than once; keep one [[site]] per name"
+
+
+def _impossible_tasks(study: Study) -> Iterator[str]:
+    kind, labels, model = study.task.kind, study.task.labels, study.model
+    if kind == "token-classification":
+        inside = [label for label in labels if label.startswith("I-")]
+        if "O" not in labels or any(label != "O" and label[:2] not in {"B-", "I-"} for label in labels):
+            yield f'task.labels = {labels}: must be "O" and tags such as "B-PER" and "I-PER" (BIO)'
+        elif lonely := [label for label in inside if f"B-{label[2:]}" not in labels]:
+            yield f'task.labels = {labels}: "{lonely[0]}" continues what no label begins; add "B-{lonely[0][2:]}"'
+    if kind == "masked-language-modeling":
+        if model.warm_start_steps:
+            yield (
+                f"model.warm_start_steps = {model.warm_start_steps}: masked-language-modeling has no head to "
+                "train first; set it to 0"
+            )
+        if model.trainable == "head":
+            yield 'model.trainable = "head": masked-language-modeling adapts the encoder; use "lora" or "full"'
+    if kind != "sequence-classification" and study.data.partition == "dirichlet":
+        yield f'data.partition = "dirichlet": divides by the label of a text, which {kind} has not; use "iid"'
+
+
+def _impossible_selection(study: Study) -> Iterator[str]:
+    federation, asked = study.federation, study.federation.sites_per_round
+    robust = federation.strategy in {"median", "trimmed-mean", "krum"}
+    if federation.weighting == "inverse-variance" and robust:
+        yield f'federation.weighting = "inverse-variance": {federation.strategy} weighs sites alike; use "equal"'
+    if federation.selection == "all":
+        if asked:
+            yield f'federation.sites_per_round = {asked}: only selection = "uniform" and "bandit" use it'
+        return
+    if not max(1, federation.min_sites) <= asked <= study.data.sites:
+        yield (
+            f'federation.sites_per_round = {asked}: selection = "{federation.selection}" needs it, at least '
+            f"min_sites = {federation.min_sites} and at most data.sites = {study.data.sites}"
+        )
+    if robust:
+        yield (
+            f'federation.selection = "{federation.selection}": {federation.strategy} compares all sites; '
+            "use fedavg, fedprox, fedavgm, fedadam or fedyogi"
+        )
+    if study.privacy.noised_centrally:
+        yield (
+            f'federation.selection = "{federation.selection}": under unit = "institution" every institution takes '
+            'part in every round; use "all"'
+        )
+    if federation.selection == "bandit" and not federation.keep_updates:
+        yield 'federation.selection = "bandit": learns from the rounds\' updates; set keep_updates = true'
 
 
 def _impossible_units(study: Study) -> Iterator[str]:
@@ -107,7 +157,8 @@ def _impossible_under_central_privacy(study: Study) -> Iterator[str]:
 
 
 def _not_yet(study: Study) -> Iterator[str]:
-    if study.task.kind != "sequence-classification":
-        yield f'task.kind = "{study.task.kind}": not yet; use "sequence-classification"'
-    if study.federation.selection != "all":
-        yield f'federation.selection = "{study.federation.selection}": not yet; use "all"'
+    if study.task.kind == "token-classification" and study.data.source.startswith("hub:"):
+        yield (
+            f'data.source = "{study.data.source}": not yet under token-classification; '
+            "use a CoNLL, JSONL or Parquet file"
+        )

@@ -2,12 +2,15 @@
 
 Nothing here lets one example change another's tensors beyond padding, which the attention mask hides
 (PRIVACY P10). Where texts belong to persons, a batch for training holds whole persons.
+
+A text has one label, or labels of single tokens (``common.token_targets``): tags of its words, or what a mask
+hides. A batch of the latter names the labelled tokens of each text, so that a head computes nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +19,20 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import BadInput, HanseError
+from common.token_targets import UNLABELLED, Masking, TextTargets, WordTags, first_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "TokenizedTexts", "batches", "load_tokenizer", "tokenize", "unit_batches"]
+__all__ = [
+    "Batch",
+    "TokenizedTexts",
+    "batches",
+    "load_tokenizer",
+    "tokenize",
+    "tokenize_words",
+    "unit_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,10 @@ class TokenizedTexts:
     pad_token: int
     persons: NDArray[np.int64] | None = None
     """Whose each text is, ``(texts,)``: persons numbered from 0. None: each text is a unit of its own."""
+    tags: WordTags | None = None
+    """Labels of words; None where a text has a label as a whole, or is masked."""
+    masking: Masking | None = None
+    """How tokens are hidden that are to be guessed; None where nothing is."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,6 +73,20 @@ class TokenizedTexts:
         theirs = np.flatnonzero(np.isin(self.persons, units))
         return theirs[np.argsort(self.persons[theirs], kind="stable")]
 
+    def in_round(self, number: int) -> TokenizedTexts:
+        """The same texts as round ``number`` sees them: masked anew, where they are masked at all."""
+        return self if self.masking is None else replace(self, masking=replace(self.masking, round=number))
+
+    def labels_of(self, indexes: NDArray[np.int64]) -> torch.Tensor:
+        """Labels of these texts: ``(texts,)``, or ``(texts, most labelled)`` with padding for words.
+
+        Masked texts have none before they are in a batch.
+        """
+        if self.tags is None:
+            return torch.from_numpy(self.labels[indexes])
+        targets = [self.tags.text(int(index)) for index in indexes]
+        return _ragged([each.labels for each in targets], UNLABELLED)
+
     def units_among(self, indexes: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Person of each of these texts, numbered from 0 among them; None where each is a unit of its own."""
         return None if self.persons is None else np.unique(self.persons[indexes], return_inverse=True)[1]
@@ -69,9 +99,10 @@ class Batch:
     indexes: NDArray[np.int64]
     """Which texts these are: ``(batch,)``."""
     inputs: dict[str, torch.Tensor]
-    """``input_ids`` and ``attention_mask``, each ``(batch, longest)``."""
+    """``input_ids`` and ``attention_mask``, each ``(batch, longest)``. Where tokens have labels also
+    ``positions``, ``(batch, most labelled)``: which tokens they are, padded with 0."""
     labels: torch.Tensor
-    """``(batch,)``."""
+    """``(batch,)``, or ``(batch, most labelled)`` where tokens have labels, padded with ``UNLABELLED``."""
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -103,6 +134,34 @@ def tokenize(
     pad = tokenizer.pad_token_id
     known = np.asarray(labels, dtype=np.int64)
     return TokenizedTexts(flat, offsets, known, 0 if pad is None else int(pad), _numbered(groups, len(texts)))
+
+
+def tokenize_words(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    tags: Sequence[Sequence[int]],
+    max_length: int,
+    groups: Sequence[str] | None = None,
+) -> TokenizedTexts:
+    """Tokenize texts of words that are separated by single spaces; ``tags`` has one label for each word.
+
+    A word's label stands at its first token. Raises :class:`BadInput` for a tokenizer that does not tell which
+    characters a token comes from.
+    """
+    if not tokenizer.is_fast:
+        raise BadInput(
+            "model.base: token-classification needs a fast tokenizer (tokenizer.json); this base has none"
+        )
+    whole = tokenize(tokenizer, texts, [0] * len(texts), max_length, groups)
+    limit = min(max_length, int(getattr(tokenizer, "model_max_length", max_length)))
+    given = list(texts)
+    encoded = (
+        tokenizer(given, truncation=True, max_length=limit, return_offsets_mapping=True)["offset_mapping"]
+        if given
+        else []
+    )
+    first = [first_tokens(text, spans) for text, spans in zip(given, encoded, strict=True)]
+    return replace(whole, tags=WordTags.of(first, tags))
 
 
 def _numbered(groups: Sequence[str] | None, texts: int) -> NDArray[np.int64] | None:
@@ -148,10 +207,28 @@ def batches(texts: TokenizedTexts, indexes: NDArray[np.int64], size: int) -> Ite
 
 
 def _padded(texts: TokenizedTexts, indexes: NDArray[np.int64]) -> Batch:
+    rows = [texts.tokens[texts.offsets[i] : texts.offsets[i + 1]] for i in indexes]
+    targets: list[TextTargets] | None = None
+    if texts.masking is not None:
+        hidden = [texts.masking.hide(row) for row in rows]
+        rows, targets = [row for row, _ in hidden], [each for _, each in hidden]
+    elif texts.tags is not None:
+        targets = [texts.tags.text(int(index)) for index in indexes]
     lengths = texts.lengths[indexes]
     columns = np.arange(int(lengths.max(initial=1)))
     mask = columns[None, :] < lengths[:, None]
     ids = np.full(mask.shape, texts.pad_token, dtype=np.int64)
-    ids[mask] = np.concatenate([texts.tokens[texts.offsets[i] : texts.offsets[i + 1]] for i in indexes])
+    ids[mask] = np.concatenate(rows)
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
-    return Batch(indexes, inputs, torch.from_numpy(texts.labels[indexes]))
+    if targets is None:
+        return Batch(indexes, inputs, torch.from_numpy(texts.labels[indexes]))
+    inputs["positions"] = _ragged([each.positions for each in targets], 0)
+    return Batch(indexes, inputs, _ragged([each.labels for each in targets], UNLABELLED))
+
+
+def _ragged(rows: Sequence[NDArray[np.int64]], padding: int) -> torch.Tensor:
+    """Rows of unequal lengths as one tensor, at least one column wide."""
+    padded = np.full((len(rows), max([1, *map(len, rows)])), padding, dtype=np.int64)
+    for row, values in enumerate(rows):
+        padded[row, : len(values)] = values
+    return torch.from_numpy(padded)

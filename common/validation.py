@@ -8,13 +8,15 @@ because a file whose columns are mixed up has texts in their place.
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from common.errors import BadInput
 from common.examples import Columns, Example
+from common.shown import LONGEST_SHOWN, shown
+from common.words import WordFault, words_and_tags
 
 __all__ = [
     "Expected",
@@ -29,7 +31,6 @@ __all__ = [
 ]
 
 FAULTS_TOLD = 5
-LONGEST_SHOWN = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Expected:
 
     labels: tuple[str, ...]
     columns: Columns
+    words: bool = False
+    """Whether text and label are lists: words, and a tag for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,9 @@ class Row:
     group: object = field(default="", repr=False)
 
     @classmethod
-    def of(cls, number: int, cells: Sequence[object], line: int | None = None) -> Row:
-        """Row from its cells in the order of ``Columns.wanted``."""
-        text, label, *further = cells
+    def of(cls, number: int, cells: Sequence[object], line: int | None = None, labelled: bool = True) -> Row:
+        """Row from its cells in the order of ``Columns.wanted``, which has a label or not."""
+        text, label, *further = cells if labelled else (cells[0], None, *cells[1:])
         # A single further cell is either of the two; the columns tell which, and nobody reads the other.
         domain, group = (further[0], further[-1]) if further else ("", "")
         return cls(number, text, label, domain, line, group)
@@ -116,40 +119,16 @@ def place(number: int, line: int | None = None) -> str:
     return f"row {number}" if line is None else f"row {number} (line {line})"
 
 
-def shown(value: object) -> str:
-    """Write a value as a message may show it: one short word, or else only its kind and length."""
-    if isinstance(value, str):
-        if len(value) <= LONGEST_SHOWN and len(value.split()) == 1:
-            return json.dumps(value, ensure_ascii=not value.isprintable())
-        return f"({len(value)} characters)" if value.strip() else "(empty)"
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, int | float):
-        written = str(value)
-        return written if len(written) <= LONGEST_SHOWN else "(a long number)"
-    return "(nothing)" if value is None else f"({type(value).__name__})"
-
-
 def validate_rows(file: str, rows: Sequence[Row], expected: Expected, faults: Faults) -> tuple[Example, ...]:
     """Turn rows into examples; note the fault of each row that cannot be one.
 
-    A label is a name from the study's labels or, where the column holds integers, a position in them;
-    a column that mixes both is a fault. Positions are not accepted where a label's name is a number.
+    A label, or a word's tag, is a name from the study's labels or, where the column holds integers, a position in
+    them; a column that mixes both is a fault. Positions are not accepted where a label's name is a number.
     """
     reader = _LabelReader(expected)
     examples: list[Example] = []
     for row in rows:
-        problem = _text_problem(row.text, expected.columns.text)
-        if problem:
-            faults.add(file, f"{row.place}: {problem}", "give every row a text in UTF-8 or remove the row")
-        label = reader.read(row)
-        if label is None:
-            faults.add(
-                file,
-                f"{row.place}: {expected.columns.label} = {shown(row.label)}: "
-                f"not one of {', '.join(expected.labels)}",
-                reader.mend(row.label),
-            )
+        said = _words(file, row, reader, faults) if expected.words else _text(file, row, reader, faults)
         domain = _name(row.domain) if expected.columns.partition else ""
         if domain is None:
             faults.add(file, f"{row.place}: {expected.columns.partition} is empty", "name each row's partition")
@@ -160,21 +139,47 @@ def validate_rows(file: str, rows: Sequence[Row], expected: Expected, faults: Fa
                 f"{row.place}: {expected.columns.group} names no person",
                 "give every row its person's id, in text or as a whole number, or remove the row",
             )
-        if not problem and label is not None and domain is not None and group is not None:
-            examples.append(Example(str(row.text), label, domain, group))
+        if said is not None and domain is not None and group is not None:
+            text, label, tags = said
+            examples.append(Example(text, label, domain, group, tags))
     reader.refuse_mixture(file, faults)
     return tuple(examples)
 
 
+_Said: TypeAlias = tuple[str, int, tuple[int, ...]]  # a text, its label, the tags of its words
+
+
+def _text(file: str, row: Row, reader: _LabelReader, faults: Faults) -> _Said | None:
+    columns, labels = reader.expected.columns, reader.expected.labels
+    problem = _text_problem(row.text, columns.text)
+    if problem:
+        faults.add(file, f"{row.place}: {problem}", "give every row a text in UTF-8 or remove the row")
+    label = reader.read(row.label, row.place) if columns.label else 0
+    if label is None:
+        what = f"{row.place}: {columns.label} = {shown(row.label)}: not one of {', '.join(labels)}"
+        faults.add(file, what, reader.mend(row.label))
+    return None if problem or label is None else (str(row.text), label, ())
+
+
+def _words(file: str, row: Row, reader: _LabelReader, faults: Faults) -> _Said | None:
+    try:
+        text, tags = words_and_tags(row.text, row.label, lambda tag: reader.read(tag, row.place))
+    except WordFault as fault:
+        columns = reader.expected.columns
+        faults.add(file, f"{row.place}: {columns.text} and {columns.label}: {fault.what}", fault.mend)
+        return None
+    return text, 0, tags
+
+
 def example_warnings(file: str, examples: Sequence[Example], labels: Sequence[str]) -> tuple[str, ...]:
     """Warn of what is lawful but looks wrong: repeated texts, contradicting labels, a label without rows."""
-    seen: dict[str, set[int]] = {}
+    seen: dict[str, set[str]] = {}
     for example in examples:
-        seen.setdefault(example.text, set()).add(example.label)
+        seen.setdefault(example.text, set()).add(example.target)
     repeated = len(examples) - len(seen)
     conflicting = sum(len(found) > 1 for found in seen.values())
-    counts = Counter(example.label for example in examples)
-    unused = [name for position, name in enumerate(labels) if not counts[position]]
+    counts = class_counts(examples, labels)
+    unused = [name for name in labels if not counts[name]]
     warnings = []
     if repeated:
         warnings.append(f"{file}: {repeated} rows repeat the text of an earlier row")
@@ -189,22 +194,22 @@ class _LabelReader:
     """Reads labels by name or by position, and remembers which of the two was seen."""
 
     def __init__(self, expected: Expected) -> None:
-        self._expected = expected
+        self.expected = expected
         self._by_name = {name: position for position, name in enumerate(expected.labels)}
         self._positions_mean_something = not any(_integer(name) is not None for name in expected.labels)
         self._first_name = ""
         self._first_position = ""
 
-    def read(self, row: Row) -> int | None:
-        """Position of the row's label, or None if it has no such label."""
-        name = str(row.label) if _integer(row.label) is not None else row.label
+    def read(self, label: object, where: str) -> int | None:
+        """Position of a row's label, or of a tag in it, or None if there is no such label."""
+        name = str(label) if _integer(label) is not None else label
         if isinstance(name, str) and name in self._by_name:
-            self._first_name = self._first_name or row.place
+            self._first_name = self._first_name or where
             return self._by_name[name]
-        position = _integer(row.label) if self._positions_mean_something else None
+        position = _integer(label) if self._positions_mean_something else None
         if position is None or not 0 <= position < len(self._by_name):
             return None
-        self._first_position = self._first_position or row.place
+        self._first_position = self._first_position or where
         return position
 
     def mend(self, label: object) -> str:
@@ -221,7 +226,7 @@ class _LabelReader:
         if self._first_name and self._first_position:
             faults.add(
                 file,
-                f"{self._expected.columns.label} mixes names (first in {self._first_name}) "
+                f"{self.expected.columns.label} mixes names (first in {self._first_name}) "
                 f"with positions (first in {self._first_position})",
                 "write all labels one way",
             )
@@ -266,6 +271,6 @@ def _name(value: object) -> str | None:
 
 
 def class_counts(examples: Iterable[Example], labels: Sequence[str]) -> dict[str, int]:
-    """Rows of each label, in the order of the labels."""
-    counts = Counter(example.label for example in examples)
+    """Rows of each label, or words of each tag, in the order of the labels."""
+    counts = Counter(tag for example in examples for tag in example.tags or (example.label,))
     return {name: counts[position] for position, name in enumerate(labels)}

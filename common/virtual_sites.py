@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from common.errors import BadInput
-from common.examples import Columns, Example, rows_of_units
+from common.examples import Example, rows_of_units
 from common.partition import Partitioning, partition
-from common.sources import SourceReport, load_source
-from common.splits import Fractions, capped, capped_units, split
+from common.sources import SourceReport, columns_of, load_source
+from common.splits import Fractions, Splits, capped, capped_units, split
 from common.study import Study
 
-__all__ = ["VirtualSite", "VirtualSites", "virtual_sites"]
+__all__ = ["PublicSets", "VirtualSite", "VirtualSites", "public_sets", "virtual_sites"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,42 @@ def virtual_sites(study: Study) -> VirtualSites:
     return _virtual_sites(key)
 
 
+@dataclass(frozen=True)
+class PublicSets:
+    """What the coordinator scores the global model on."""
+
+    validation: tuple[Example, ...] = field(repr=False)
+    """Public; scored after each round."""
+    test: tuple[Example, ...] = field(repr=False)
+    """Public; read once, at the end (P21)."""
+
+
+def public_sets(study: Study) -> PublicSets:
+    """The public sets of a deployment, where sites bring their own data: the study's source is not divided.
+
+    Raises:
+        BadInput: the source cannot be read, or a part comes out empty.
+    """
+    parts, _ = _parts(study)
+    return PublicSets(capped(parts.validation, study.data.validation_rows, study.study.seed), parts.test)
+
+
+def _parts(study: Study) -> tuple[Splits, SourceReport]:
+    data = study.data
+    institution = data.column if data.partition == "column" else ""
+    dataset, report = load_source(data.source, study.task.labels, columns_of(study, institution), study.task.kind)
+    parts = split(dataset, study.study.seed, Fractions(data.validation_fraction, data.test_fraction))
+    for name, part in zip(parts._fields, parts, strict=True):
+        if not part:
+            raise BadInput(f'data.source = "{data.source}": too few rows; the {name} part is empty')
+    return parts, report
+
+
 @lru_cache(maxsize=2)
 def _virtual_sites(study_json: str) -> VirtualSites:
     study = Study.from_json(study_json)
     data, seed = study.data, study.study.seed
-    institution = data.column if data.partition == "column" else ""
-    columns = Columns(data.text_column, data.label_column, institution, study.privacy.group_column)
-    dataset, report = load_source(data.source, study.task.labels, columns)
-    parts = split(dataset, seed, Fractions(data.validation_fraction, data.test_fraction))
-    for name, part in zip(parts._fields, parts, strict=True):
-        if not part:
-            raise BadInput(f'data.source = "{data.source}": too few rows; the {name} part is empty')
+    parts, report = _parts(study)
     divided = partition(parts.train, Partitioning(data.partition, data.sites, seed, data.alpha))
     if unknown := [site.name for site in study.site if site.name not in divided]:
         raise BadInput(f"site: {unknown[0]} is not one of the sites {', '.join(list(divided)[:10])}")

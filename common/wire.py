@@ -97,6 +97,8 @@ class SiteDescription:
     """Calibrated to that budget over the planned steps; 0 with privacy off."""
     order: int = 0
     """Order of the Rényi filter that its budget is; 0 for a plan, which PLD judges."""
+    nonce: str = ""
+    """What the site's guard drew at its start, for the coordinator's receipt (PRIVACY P8); "" without a guard."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def unpack_description(content: RecordDict) -> SiteDescription:
         delta=_number(config, "delta"),
         noise_multiplier=_number(config, "noise_multiplier"),
         order=_whole(config, "order", least=0),
+        nonce=_nonce(config),
     )
 
 
@@ -264,6 +267,13 @@ def _run(config: ConfigRecord) -> str:
     value = config.get("run")
     if not isinstance(value, str) or not _RUN.fullmatch(value):
         raise BadInput(f"plan: run = {str(value)[:40]!r}: must be 32 lower-case hexadecimal digits")
+    return value
+
+
+def _nonce(config: ConfigRecord) -> str:
+    value = config.get("nonce", "")
+    if not isinstance(value, str) or not (value == "" or _RUN.fullmatch(value)):
+        raise BadInput(f"message: nonce = {str(value)[:40]!r}: must be 32 lower-case hexadecimal digits")
     return value
 
 

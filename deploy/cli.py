@@ -6,9 +6,9 @@ Command modules are imported when their command runs: `hanse --help` loads neith
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,20 +17,33 @@ from common.errors import HanseError
 from deploy.commands import (
     assets,
     audit,
+    audit_run,
     budget,
     cleanup,
+    contribution,
     coordinator,
+    dashboard,
+    data,
     doctor,
     evaluate,
+    explain,
+    export,
     federation,
     ledger,
+    market,
     policy,
     predict,
     preflight,
     privacy,
+    release,
+    report,
+    robustness,
     run,
+    serve,
     simulate,
+    site,
     study,
+    sweep,
 )
 
 __all__ = ["app", "main"]
@@ -47,8 +60,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("simulate")(simulate.simulate)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
+app.command("dashboard")(dashboard.dashboard)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("robustness")(robustness.robustness)
+app.command("explain")(explain.explain)
+app.command("export")(export.export)
+app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.add_typer(policy.app, name="policy")
 app.add_typer(ledger.app, name="ledger")
@@ -57,8 +78,13 @@ app.add_typer(privacy.app, name="privacy")
 app.add_typer(federation.app, name="federation")
 app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(run.app, name="run")
+app.add_typer(site.app, name="site")
 app.add_typer(assets.app, name="assets")
 app.add_typer(audit.app, name="audit")
+audit.app.command("run")(audit_run.run)
+app.command("contribution")(contribution.contribution)
+app.add_typer(market.app, name="market")
+app.add_typer(release.app, name="release")
 app.command("preflight")(preflight.preflight)
 app.command("doctor")(doctor.doctor)
 app.command("cleanup")(cleanup.cleanup)
@@ -77,24 +103,22 @@ def options(
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="HANSE_LOG_LEVEL")
     ] = "warning",
+    log_format: Annotated[
+        str, typer.Option(help="text, or json: an object a line.", envvar="HANSE_LOG_FORMAT")
+    ] = "text",
+    log_file: Annotated[
+        Path | None, typer.Option(help="Write the log here (0600, rotated) and not to standard error.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Set what holds for every command."""
-    from common.errors import BadInput
+    from deploy.structured_log import start_logging
 
-    levels = {
-        "debug": logging.DEBUG,
-        "info": logging.INFO,
-        "warning": logging.WARNING,
-        "error": logging.ERROR,
-    }
-    if log_level.lower() not in levels:
-        raise BadInput(f"--log-level {log_level}: must be one of {', '.join(levels)}")
+    start_logging(log_level, log_format, log_file)
     os.environ["HANSE_LOG_LEVEL"] = log_level.lower()
-    logging.basicConfig(level=levels[log_level.lower()], format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("flwr").setLevel(max(levels[log_level.lower()], logging.WARNING))
+    os.environ["HANSE_LOG_FORMAT"] = log_format.lower()
 
 
 def main() -> None:

@@ -56,7 +56,9 @@ rounds = 15
 steps_per_round = 1        # local DP steps; privacy is counted in steps, not epochs
 strategy = "fedadam"       # fedavg fedprox fedavgm fedadam fedyogi median trimmed-mean krum
 server_learning_rate = 0.004
-weighting = "size"         # size (declared) | equal
+weighting = "size"         # size (declared) | equal | inverse-variance
+# keep_updates = true      # each site's update of each round stays in the run directory, for hanse contribution
+# selection = "uniform"    # all | uniform | bandit; with sites_per_round = 2
 min_sites = 2
 round_timeout = "30m"
 evaluate_every = 2

@@ -10,15 +10,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
+import socket
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -30,6 +30,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from common.environment import PASSED_ON, THREADS_VARIABLE, WORKER_VARIABLE
 from common.errors import RunFailed
+from deploy.worker_channel import Channel, ReceivedRecords, SharedRecords
 
 __all__ = ["SUPERLINK_NODE", "LocalGrid"]
 
@@ -41,8 +42,10 @@ _CLIENT_APP_RAISED_EXCEPTION = 2  # flwr.common.constant.ErrorCode
 @dataclass
 class _Worker:
     process: BaseProcess
-    pipe: Connection
+    channel: Channel
     queue: deque[tuple[Message, Context]] = field(default_factory=deque)
+    known: set[int] = field(default_factory=set)
+    """Shared records that it has, by number."""
     busy_with: Message | None = None
 
 
@@ -56,6 +59,8 @@ class LocalGrid(Grid):
         self._contexts = {SUPERLINK_NODE + 1 + i: _site_context(i, sites) for i in range(sites)}
         self._done: dict[str, Message] = {}
         self._wanted: frozenset[str] = frozenset()
+        self._pushes = 0
+        self._shared = SharedRecords(0, [])
         context = _start_method(client_app)
         self._workers = [_start(context, client_app, threads, i) for i in range(min(workers, sites))]
 
@@ -66,7 +71,7 @@ class LocalGrid(Grid):
     def __exit__(self, *exception: object) -> None:
         """Stop the workers, at once."""
         for worker in self._workers:
-            worker.pipe.close()
+            worker.channel.close()
             worker.process.terminate()
         for worker in self._workers:
             worker.process.join(timeout=5)
@@ -102,11 +107,15 @@ class LocalGrid(Grid):
 
         What is still open of earlier questions lapses: a late reply is dropped when it comes.
         """
+        asked = list(messages)
+        self._pushes += 1
+        self._shared = SharedRecords(self._pushes, asked)
         for worker in self._workers:
             worker.queue.clear()
+            worker.known.clear()
         self._done.clear()
         ids: list[str] = []
-        for message in messages:
+        for message in asked:
             identifier = _new_id(message)
             ids.append(identifier)
             node = message.metadata.dst_node_id
@@ -137,19 +146,21 @@ class LocalGrid(Grid):
             if worker.busy_with is None and worker.queue:
                 message, context = worker.queue.popleft()
                 worker.busy_with = message
-                with contextlib.suppress(OSError):  # a dead worker is noticed when its pipe is read
-                    worker.pipe.send((message, context))
+                with contextlib.suppress(OSError):  # a dead worker is noticed when it is read from
+                    worker.channel.send((self._shared.parcel(message, worker.known), context))
+        if not any(worker.queue for worker in self._workers):
+            self._shared = SharedRecords(self._pushes, [])  # none is needed any more
 
     def _take_in(self, timeout: float) -> None:
-        busy = {worker.pipe: worker for worker in self._workers if worker.busy_with is not None}
-        for pipe in wait(list(busy), timeout) if busy else ():
-            worker = busy[pipe]  # type: ignore[index]  # wait() returns what it was given
+        busy = {worker.channel.socket: worker for worker in self._workers if worker.busy_with is not None}
+        for ready in wait(list(busy), timeout) if busy else ():
+            worker = busy[ready]  # type: ignore[index]  # wait() returns what it was given
             message = worker.busy_with
             assert message is not None
             try:
-                reply, context = worker.pipe.recv()
+                reply, context = worker.channel.receive()
                 self._contexts[message.metadata.dst_node_id] = context
-            except (EOFError, OSError, pickle.UnpicklingError):
+            except (EOFError, OSError):
                 raise RunFailed(
                     f"a worker process ended unexpectedly (exit code {_exit_code(worker)}); if memory ran out, "
                     "lower simulation.workers or training.physical_batch_size"
@@ -188,7 +199,7 @@ def _start_method(client_app: str) -> BaseContext:
 
 
 def _start(context: BaseContext, client_app: str, threads: int, index: int) -> _Worker:
-    ours, theirs = context.Pipe()
+    ours, theirs = Channel.pair()
     process = context.Process(target=_work, args=(theirs, client_app, _settings(threads, index)), daemon=True)  # type: ignore[attr-defined]
     process.start()
     theirs.close()
@@ -201,8 +212,8 @@ def _settings(threads: int, index: int) -> dict[str, str]:
     return inherited | {WORKER_VARIABLE: str(index), THREADS_VARIABLE: str(threads)}
 
 
-def _work(pipe: Connection, client_app: str, settings: dict[str, str]) -> None:
-    """Answer messages until the pipe closes. Ctrl-C is the coordinator's to handle."""
+def _work(end: socket.socket, client_app: str, settings: dict[str, str]) -> None:
+    """Answer messages until the connection closes. Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in PASSED_ON:
         os.environ.pop(name, None)
@@ -214,10 +225,11 @@ def _work(pipe: Connection, client_app: str, settings: dict[str, str]) -> None:
 
     torch.set_num_threads(int(settings[THREADS_VARIABLE]))
     app = import_module(client_app).app
+    channel, records = Channel(end), ReceivedRecords()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            message, context = pipe.recv()
-            pipe.send((_answer(app, message, context), context))
+            parcel, context = channel.receive()
+            channel.send((_answer(app, records.open(parcel), context), context))
 
 
 def _end_with_coordinator() -> None:

@@ -72,7 +72,7 @@ def round_line(record: dict[str, Any], study: Study) -> str:
     expected = study.privacy.batch_size * record["steps"] * replied
     rate = expected / record["seconds"]["train"] if record["seconds"].get("train") else 0.0
     figures = (
-        f"{scores['loss']:>6.3f} {scores['accuracy']:>8.4f} {scores['macro_f1']:>8.4f}"
+        f"{scores['loss']:>6.3f} {scores['accuracy']:>8.4f} {_f1(record['evaluation']):>8}"
         if scores
         else f"{'-':>6} {'-':>8} {'-':>8}"
     )
@@ -81,6 +81,12 @@ def round_line(record: dict[str, Any], study: Study) -> str:
         f"{record['round']:>5}  {record['phase']:<10} {record['steps']:>5} {replied:>5}  {figures}  "
         f"{epsilon} {rate:>10.0f} {record['seconds'].get('round', 0.0):>7.1f}"
     )
+
+
+def _f1(evaluation: dict[str, Any]) -> str:
+    """Entity F1 where words have tags, else macro F1; nothing where tokens were hidden."""
+    score = evaluation.get("entities", evaluation["overall"])
+    return f"{score['f1' if 'entities' in score else 'macro_f1']:.4f}" if "macro_f1" in score else "-"
 
 
 class _Follower:

@@ -17,6 +17,17 @@ from deploy.console import wide_console
 __all__ = ["classes_table", "evaluation_table", "print_result", "read_result"]
 
 
+_FIGURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "matthews_correlation": "MCC",
+    "perplexity": "perplexity",
+    "loss": "loss",
+    "expected_calibration_error": "ECE",
+}
+"""Key of a score to its column's title; a score of hidden tokens has fewer."""
+
+
 def read_result(directory: Path) -> dict[str, Any]:
     """The content of a finished run's ``result.json``; raises :class:`RunFailed` if there is none."""
     file = directory / "result.json"
@@ -46,31 +57,32 @@ def evaluation_table(evaluation: dict[str, Any], title: str) -> Table:
     """A table of an evaluation: all examples, then each domain."""
     table = Table(title=title, title_justify="left")
     table.add_column("examples of")
-    for column in ("examples", "accuracy", "macro F1", "MCC", "loss", "ECE"):
+    figures = {key: title for key, title in _FIGURES.items() if key in evaluation["overall"]}
+    entities = {"all": evaluation.get("entities"), **evaluation.get("entities_by_domain", {})}
+    for column in ("words" if entities["all"] else "examples", *figures.values()):
         table.add_column(column, justify="right")
+    if entities["all"]:
+        table.add_column("entities", justify="right")
+        table.add_column("entity F1", justify="right")
     rows = {"all": evaluation["overall"], **evaluation["by_domain"]}
     for name, score in rows.items():
         worst = " (worst)" if name == evaluation["worst_domain"] and len(rows) > 2 else ""
-        table.add_row(
-            f"{escape(name)}{worst}",
-            str(score["examples"]),
-            f"{score['accuracy']:.4f}",
-            f"{score['macro_f1']:.4f}",
-            f"{score['matthews_correlation']:.4f}",
-            f"{score['loss']:.4f}",
-            f"{score['expected_calibration_error']:.4f}",
-            end_section=name == "all",
-        )
+        cells = [str(score["examples"]), *(f"{score[key]:.4f}" for key in figures)]
+        if entities["all"]:
+            cells += [str(entities[name]["entities"]), f"{entities[name]['f1']:.4f}"]
+        table.add_row(f"{escape(name)}{worst}", *cells, end_section=name == "all")
     return table
 
 
 def classes_table(evaluation: dict[str, Any], labels: list[str]) -> Table:
-    """A table of precision, recall and F1 by class."""
-    table = Table(title="Classes", title_justify="left")
-    table.add_column("label")
+    """A table of precision, recall and F1 by class, or by type of entity where words have tags."""
+    types: dict[str, Any] = evaluation.get("entities", {}).get("types", {})
+    scores = list(types.values()) if types else evaluation["overall"]["classes"]
+    table = Table(title="Entities" if types else "Classes", title_justify="left")
+    table.add_column("type" if types else "label")
     for column in ("examples", "precision", "recall", "F1"):
         table.add_column(column, justify="right")
-    for label, score in zip(labels, evaluation["overall"]["classes"], strict=True):
+    for label, score in zip(types or labels, scores, strict=True):
         figures = (f"{score[key]:.4f}" for key in ("precision", "recall", "f1"))
         table.add_row(escape(label), str(score["support"]), *figures)
     return table

@@ -24,6 +24,8 @@ __all__ = ["Accumulator", "Gathered", "StreamingMean", "accumulator_for"]
 
 _FRACTION_BITS = 40
 _LARGEST_CHANGE = float(2 ** (62 - _FRACTION_BITS))
+_BLOCK = 16_384
+"""Numbers that are added at once."""
 
 
 class Accumulator(Protocol):
@@ -44,8 +46,9 @@ class StreamingMean:
     def __init__(self, start: Weights) -> None:
         """``start`` are the global weights that the round began with."""
         self._start = start
+        self._largest = {name: _largest(value) for name, value in start.items()}
         self._sums: dict[str, NDArray[np.int64]] = {
-            name: np.zeros(value.shape, np.int64) for name, value in start.items()
+            name: np.zeros(value.size, np.int64) for name, value in start.items()
         }
         self._shares = 0
 
@@ -56,19 +59,41 @@ class StreamingMean:
             BadInput: a weight changed by more than fixed-point numbers hold (four million).
         """
         for name, start in self._start.items():
-            difference = weights[name].astype(np.float64) - start
-            if difference.size and float(np.abs(difference).max()) >= _LARGEST_CHANGE:
-                raise BadInput(f"update: {name} changed by more than {_LARGEST_CHANGE:.0f} in one round")
+            if _largest(weights[name]) + self._largest[name] >= _LARGEST_CHANGE:  # else no change is as large
+                difference = weights[name].astype(np.float64) - start
+                if difference.size and float(np.abs(difference).max()) >= _LARGEST_CHANGE:
+                    raise BadInput(f"update: {name} changed by more than {_LARGEST_CHANGE:.0f} in one round")
         for name, start in self._start.items():
-            difference = weights[name].astype(np.float64) - start
-            self._sums[name] += np.rint(np.ldexp(difference * share, _FRACTION_BITS)).astype(np.int64)
+            _add_change(self._sums[name], weights[name].reshape(-1), start.reshape(-1), share)
         self._shares += round(share * 2**_FRACTION_BITS)
 
     def change(self) -> Weights:
         """See :class:`Accumulator`; sites that did not answer leave the others' relative weights alone."""
         if self._shares <= 0:
             raise BadInput("aggregation: no update was added")
-        return {name: (total / self._shares).astype(np.float32) for name, total in self._sums.items()}
+        return {
+            name: (total / self._shares).astype(np.float32).reshape(self._start[name].shape)
+            for name, total in self._sums.items()
+        }
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0
+
+
+def _add_change(
+    sums: NDArray[np.int64], weights: NDArray[np.float32], start: NDArray[np.float32], share: float
+) -> None:
+    """Add the flat change times ``share`` in fixed point, in place; a block at a time stays in the cache."""
+    exact, whole = np.empty(_BLOCK, np.float64), np.empty(_BLOCK, np.int64)
+    for first in range(0, len(sums), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        scaled = np.subtract(weights[block], start[block], out=exact[: len(sums[block])], dtype=np.float64)
+        scaled *= share
+        scaled *= 2.0**_FRACTION_BITS
+        np.rint(scaled, out=scaled)
+        np.copyto(whole[: len(scaled)], scaled, casting="unsafe")  # whole numbers below 2^62
+        sums[block] += whole[: len(scaled)]
 
 
 class Gathered:

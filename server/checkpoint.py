@@ -38,6 +38,7 @@ class Checkpoint:
     best_loss: float = float("inf")
     """Validation loss of that round."""
     best_accuracy: float = -1.0
+    """Its figure by which rounds are compared (``Evaluation.headline``): accuracy, where texts have labels."""
     consumed: tuple[int, ...] = ()
     """Private rounds that were interrupted: paid for, never aggregated."""
     study_digest: str = ""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import BadInput, HanseError, RunFailed
+from common.privacy.ledger.receipt import SignedReceipt
 from common.schedule import schedule
 from common.study import Study
 from common.wire import DESCRIBE, RoundPlan, SiteDescription, pack_plan, raise_refusal, unpack_description
+from common.wire_receipt import with_receipt
 
-__all__ = ["Reply", "connected_sites", "replies"]
+__all__ = ["Reply", "connected_sites", "descriptions", "replies"]
 
 _REGISTRATION_SECONDS = 120.0
 _DESCRIPTION_SECONDS = 600.0
@@ -32,22 +34,27 @@ class Reply:
     """Since the question was sent."""
 
 
-def connected_sites(grid: Grid, study: Study, run: str) -> dict[int, SiteDescription]:
+def connected_sites(
+    grid: Grid, study: Study, run: str, registered: Collection[int] | None = None
+) -> dict[int, SiteDescription]:
     """Wait for the study's sites and ask each who it is and whether it agrees; ids in the order of the partitions.
+
+    Args:
+        grid: reaches the sites' nodes.
+        study: what they are asked to agree to.
+        run: the run's identifier.
+        registered: ids of the nodes that may take part; None for every node that comes.
 
     Raises:
         RunFailed: not all sites came, or one did not answer.
         HanseError: a site refused; the error is the site's own.
     """
-    nodes = _wait_for_nodes(grid, study.data.sites)
-    first = schedule(study)[0]
-    content = pack_plan(RoundPlan(study, 1, first.phase, first.steps, run), {})
+    nodes = _wait_for_nodes(grid, study.data.sites, registered)
     described: dict[int, SiteDescription] = {}
-    for reply in replies(grid, DESCRIBE, content, nodes, _DESCRIPTION_SECONDS):
-        if reply.error:
-            raise reply.error
-        assert reply.content is not None
-        described[reply.node] = unpack_description(reply.content)
+    for node, answer in descriptions(grid, study, run, nodes).items():
+        if isinstance(answer, HanseError):
+            raise answer
+        described[node] = answer
     if len(described) < len(nodes):
         raise RunFailed(f"{len(nodes) - len(described)} of {len(nodes)} sites did not say who they are")
     ordered = dict(sorted(described.items(), key=lambda item: (item[1].partition, item[1].name)))
@@ -56,15 +63,41 @@ def connected_sites(grid: Grid, study: Study, run: str) -> dict[int, SiteDescrip
     return ordered
 
 
+def descriptions(
+    grid: Grid, study: Study, run: str, nodes: Collection[int], timeout: float = _DESCRIPTION_SECONDS
+) -> dict[int, SiteDescription | HanseError]:
+    """What each of ``nodes`` says of itself, or why it says nothing; one that is silent until then is left out."""
+    first = schedule(study)[0]
+    content = pack_plan(RoundPlan(study, 1, first.phase, first.steps, run), {})
+    found: dict[int, SiteDescription | HanseError] = {}
+    for reply in replies(grid, DESCRIBE, content, list(nodes), timeout):
+        if reply.error:
+            found[reply.node] = reply.error
+            continue
+        assert reply.content is not None
+        try:
+            found[reply.node] = unpack_description(reply.content)
+        except HanseError as error:
+            found[reply.node] = error
+    return found
+
+
 def replies(
-    grid: Grid, kind: str, content: RecordDict, nodes: Mapping[int, object] | list[int], timeout: float
+    grid: Grid,
+    kind: str,
+    content: RecordDict,
+    nodes: Mapping[int, object] | list[int],
+    timeout: float,
+    receipts: Mapping[int, SignedReceipt] | None = None,
 ) -> Iterator[Reply]:
     """Send ``content`` to every node and yield the replies as they arrive, until all came or time is up.
 
+    A node that has one of ``receipts`` gets it beside the content.
     The content is packed once and shared by all messages; nothing is kept of a reply once it is yielded.
     """
     started = time.monotonic()
-    messages = [Message(content, node, kind, ttl=timeout + 60) for node in nodes]
+    own = {node: with_receipt(content, receipt) for node, receipt in (receipts or {}).items()}
+    messages = [Message(own.get(node, content), node, kind, ttl=timeout + 60) for node in nodes]
     waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
     del messages
     while waiting and time.monotonic() - started < timeout:
@@ -90,10 +123,10 @@ def _reply(node: int, message: Message, seconds: float) -> Reply:
     return Reply(node, message.content, None, seconds)
 
 
-def _wait_for_nodes(grid: Grid, sites: int) -> list[int]:
+def _wait_for_nodes(grid: Grid, sites: int, registered: Collection[int] | None) -> list[int]:
     deadline = time.monotonic() + _REGISTRATION_SECONDS
     while True:
-        nodes = list(grid.get_node_ids())
+        nodes = [node for node in grid.get_node_ids() if registered is None or node in registered]
         if len(nodes) >= sites:
             return nodes
         if time.monotonic() > deadline:

@@ -8,16 +8,19 @@ __all__ = ["model_card"]
 
 
 def model_card(result: dict[str, Any], labels: list[str]) -> str:
-    """README.md of the model folder, from the content of ``result.json``."""
-    test = result["test"]["overall"]
+    """README.md of the model folder, from the content of ``result.json``; without ``labels`` a masked model."""
+    pipeline = "token-classification" if "entities" in result["test"] else "text-classification"
+    said = (
+        f" Labels: {', '.join(labels)}." if labels else " It guesses hidden words; made to be fine-tuned further."
+    )
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-classification",
+        f"pipeline_tag: {pipeline if labels else 'fill-mask'}",
         "---",
         f"# {result['study']}",
         "",
-        f"A BERT fine-tuned by {len(result['sites'])} institutions with Hanse. Labels: {', '.join(labels)}.",
+        f"A BERT fine-tuned by {len(result['sites'])} institutions with Hanse.{said}",
         "",
         "## Privacy",
         "",
@@ -29,14 +32,28 @@ def model_card(result: dict[str, Any], labels: list[str]) -> str:
         "",
         "## Test set",
         "",
-        f"Accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}, "
-        f"MCC {test['matthews_correlation']:.4f}, "
-        f"log loss {test['loss']:.4f}, expected calibration error {test['expected_calibration_error']:.4f} "
-        f"on {test['examples']} examples that no site trained on.",
+        _figures(result["test"]),
         "",
         f"Study digest `{result['digest']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _figures(evaluation: dict[str, Any]) -> str:
+    """The figures of the test set in a sentence."""
+    test, entities = evaluation["overall"], evaluation.get("entities")
+    if "perplexity" in test:
+        return (
+            f"Log loss {test['loss']:.4f} (perplexity {test['perplexity']:.1f}), accuracy {test['accuracy']:.4f} "
+            f"on {test['examples']} hidden tokens of texts that no site trained on."
+        )
+    found = f"Entity F1 {entities['f1']:.4f} on {entities['entities']} entities. " if entities else ""
+    return (
+        f"{found}Accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}, "
+        f"MCC {test['matthews_correlation']:.4f}, "
+        f"log loss {test['loss']:.4f}, expected calibration error {test['expected_calibration_error']:.4f} "
+        f"on {test['examples']} {'words' if entities else 'examples'} that no site trained on."
+    )
 
 
 def _site_table(result: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from common.wire import SiteDescription
 from server.checkpoint import Checkpoint
 from server.records import RoundRecord
 from server.rounds import Coordinator
+from server.spending import spent_epsilon
 
 __all__ = ["study_result"]
 
@@ -67,7 +68,7 @@ def study_result(
         "private": study.privacy.enabled,
         "privacy": _privacy(study),
         "ledger": _ledger(coordinator),
-        "sites": [_site(study, site, records) for site in coordinator.sites.values()],
+        "sites": [_site(coordinator, site, records) for site in coordinator.sites.values()],
         "rounds": len(records),
         "rounds_consumed": list(state.consumed),
         "best_round": state.best_round,
@@ -109,18 +110,29 @@ def _privacy(study: Study) -> dict[str, Any]:
     }
 
 
-def _site(study: Study, site: SiteDescription, records: list[RoundRecord]) -> dict[str, Any]:
+def _spent(coordinator: Coordinator, site: SiteDescription, records: list[RoundRecord]) -> float | None:
+    """Epsilon after the last round: under a plan of all rounds, under a filter of those that asked the site."""
+    if coordinator.asked is None:
+        mine = [entry for record in records for entry in record.sites if entry.site == site.name]
+        return mine[-1].epsilon if mine else 0.0
+    last = records[-1].round if records else 0
+    return spent_epsilon(coordinator.study, site, last, coordinator.asked[site.name]) if last else 0.0
+
+
+def _site(coordinator: Coordinator, site: SiteDescription, records: list[RoundRecord]) -> dict[str, Any]:
+    study = coordinator.study
     mine = [entry for record in records for entry in record.sites if entry.site == site.name]
     facts: dict[str, Any] = {
         "name": site.name,
         "declared_size": site.declared_size,
         "weight": site.weight,
+        **({} if coordinator.asked is None else {"rounds_asked": len(coordinator.asked[site.name])}),
         "rounds_replied": sum(entry.replied for entry in mine),
         "epsilon": None,
     }
     if study.privacy.enabled:
         facts |= {
-            "epsilon": mine[-1].epsilon if mine else 0.0,
+            "epsilon": _spent(coordinator, site, records),
             "epsilon_budget": site.epsilon,
             **_mechanism_facts(study, site),
         }

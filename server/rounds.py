@@ -21,12 +21,14 @@ from common.wire import TRAIN, Phase, RoundPlan, SiteDescription, Update, pack_p
 from server.aggregation import Accumulator, accumulator_for
 from server.central_privacy import PrivateMean
 from server.checkpoint import Checkpoint
+from server.kept_updates import UpdateKeeper
 from server.messaging import Reply, replies
 from server.optimizer import ServerState, server_step
 from server.records import RoundRecord, SiteRound
 from server.run_directory import RunDirectory
 from server.scoring import PublicSet
 from server.spending import planned_mechanism, spent_epsilon
+from server.witness import CoordinatorWitness
 
 __all__ = ["Coordinator", "consumed_round", "run_round"]
 
@@ -44,6 +46,10 @@ class Coordinator:
     directory: RunDirectory
     run: str
     """Names the run in the sites' ledgers."""
+    asked: Mapping[str, tuple[int, ...]] | None = None
+    """By site the rounds that asked it, the one that runs included; None where every round asks everybody."""
+    witness: CoordinatorWitness | None = None
+    """What it has seen of the sites' ledgers over all runs; None in a simulation."""
 
 
 def run_round(
@@ -63,7 +69,10 @@ def run_round(
     directory.mark_started(planned.number)
     directory.event("round-started", round=planned.number, phase=planned.phase.value, steps=planned.steps)
     start = {name: state.weights[name] for name in _trained(coordinator.classifier, study, planned.phase)}
-    change, sites = _combined_change(coordinator, planned, start)
+    keeper = UpdateKeeper(directory.updates, planned) if study.federation.keep_updates else None
+    change, sites = _combined_change(coordinator, planned, start, keeper)
+    if keeper is not None:
+        keeper.finish(start, state.optimizer)
     trained = time.monotonic()
     moved, optimizer = _stepped(study, planned, state, start, change)
     weights = {**state.weights, **moved}
@@ -91,8 +100,7 @@ def consumed_round(coordinator: Coordinator, planned: PlannedRound) -> RoundReco
     """The record of a private round that was interrupted: counted as spent at every site, never retrained."""
     reason = "interrupted; counted as spent, not repeated"
     sites = tuple(
-        _site_round(coordinator.study, site, planned, seconds=0.0, reason=reason)
-        for site in coordinator.sites.values()
+        _site_round(coordinator, site, planned, seconds=0.0, reason=reason) for site in coordinator.sites.values()
     )
     return RoundRecord(planned.number, planned.phase.value, planned.steps, sites, None, 0, 0)
 
@@ -105,7 +113,7 @@ def score_weights(coordinator: Coordinator, weights: Weights, phase: Phase) -> E
 
 
 def _combined_change(
-    coordinator: Coordinator, planned: PlannedRound, start: Weights
+    coordinator: Coordinator, planned: PlannedRound, start: Weights, keeper: UpdateKeeper | None
 ) -> tuple[Weights, tuple[SiteRound, ...]]:
     study, sites = coordinator.study, coordinator.sites
     total = sum(site.weight for site in sites.values())
@@ -114,7 +122,9 @@ def _combined_change(
     refusals: list[HanseError] = []
     rounds: dict[int, SiteRound] = {}
     heads: dict[str, Head] = {}
-    for reply in replies(coordinator.grid, TRAIN, content, list(sites), study.federation.round_timeout_seconds):
+    receipts = coordinator.witness.receipts(sites) if coordinator.witness else None
+    timeout = study.federation.round_timeout_seconds
+    for reply in replies(coordinator.grid, TRAIN, content, list(sites), timeout, receipts):
         site = sites[reply.node]
         reason = ""
         try:
@@ -122,15 +132,19 @@ def _combined_change(
             if update.head is not None:
                 heads[site.name] = update.head
             accumulator.add(update.weights, site.weight / total)
+            if keeper is not None:
+                keeper.add(site.name, update.weights, site.weight / total)
         except HanseError as error:
             refusals.append(error)
             reason = str(error)
-        rounds[reply.node] = _site_round(study, site, planned, reply.seconds, reason)
+        rounds[reply.node] = _site_round(coordinator, site, planned, reply.seconds, reason)
         coordinator.directory.event("site-replied", round=planned.number, site=site.name, reason=reason)
     coordinator.directory.witness(planned.number, heads)
+    if coordinator.witness:
+        coordinator.witness.note(planned.number, heads)
     missing = f"no reply within {study.federation.round_timeout}"
     records = tuple(
-        rounds.get(node) or _site_round(study, site, planned, study.federation.round_timeout_seconds, missing)
+        rounds.get(node) or _site_round(coordinator, site, planned, timeout, missing)
         for node, site in sites.items()
     )
     replied = sum(record.replied for record in records)
@@ -167,12 +181,14 @@ def _checked_update(
 
 
 def _site_round(
-    study: Study, site: SiteDescription, planned: PlannedRound, seconds: float, reason: str
+    coordinator: Coordinator, site: SiteDescription, planned: PlannedRound, seconds: float, reason: str
 ) -> SiteRound:
+    study = coordinator.study
+    asked = None if coordinator.asked is None else coordinator.asked[site.name]
     return SiteRound(
         site=site.name,
         mechanism=planned_mechanism(study, site, planned.steps),
-        epsilon=spent_epsilon(study, site, planned.number),
+        epsilon=spent_epsilon(study, site, planned.number, asked),
         replied=not reason,
         seconds=seconds,
         reason=reason,
@@ -196,9 +212,7 @@ def _trained(classifier: Classifier, study: Study, phase: Phase) -> list[str]:
 
 
 def _with_best(state: Checkpoint, evaluation: Evaluation) -> Checkpoint:
-    score = evaluation.overall
-    if (score.accuracy, -score.loss) <= (state.best_accuracy, -state.best_loss):
+    score, headline = evaluation.overall, evaluation.headline
+    if (headline, -score.loss) <= (state.best_accuracy, -state.best_loss):
         return state
-    return replace(
-        state, best=state.weights, best_round=state.round, best_loss=score.loss, best_accuracy=score.accuracy
-    )
+    return replace(state, best=state.weights, best_round=state.round, best_loss=score.loss, best_accuracy=headline)

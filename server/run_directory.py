@@ -23,7 +23,8 @@ class RunDirectory:
 
     ``study.toml`` (resolved), ``rounds.jsonl``, ``result.json``, ``model/``, ``checkpoints/``, ``run.json``
     (the run's identifier), ``witness.jsonl`` (the sites' ledger heads after each round), and ``events.jsonl``,
-    which grows as things happen so that whoever watches can follow it.
+    which grows as things happen so that whoever watches can follow it. Where the study asks for it also
+    ``updates/`` (``server.kept_updates``) and ``selection.jsonl``; ``contribution.json`` comes after the run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +33,10 @@ class RunDirectory:
         self.checkpoint = path / "checkpoints" / "latest.safetensors"
         self.model = path / "model"
         self.result = path / "result.json"
+        self.updates = path / "updates"
+        self.selection = path / "selection.jsonl"
+        self.contribution = path / "contribution.json"
+        self.sites = path / "sites.json"
         self._rounds = path / "rounds.jsonl"
         self._events = path / "events.jsonl"
         self._started = path / "checkpoints" / "started.json"

@@ -10,14 +10,19 @@ import torch
 
 from common.base_model import resolve_base
 from common.device import autocast
-from common.evaluation import Evaluation, evaluate_logits
+from common.evaluation import Evaluation, evaluate_logits, evaluate_tags
+from common.evaluation.tokens import Precision, evaluate_masked, labelled_logits
 from common.examples import Example
 from common.features import FrozenFeatures
 from common.model import Classifier
 from common.study import Study
-from common.text import TokenizedTexts, load_tokenizer, tokenize
+from common.text import TokenizedTexts, batches, load_tokenizer
+from common.tokenizing import tokenized_for
 
 __all__ = ["PublicSet"]
+
+_BATCH_SIZE = 128
+_MASKED_BATCH_SIZE = 32  # each hidden token has as many logits as the vocabulary has words
 
 
 class PublicSet:
@@ -26,9 +31,8 @@ class PublicSet:
     def __init__(self, study: Study, examples: Sequence[Example]) -> None:
         tokenizer = load_tokenizer(resolve_base(study.model.base).path)
         self._study = study
-        self._texts: TokenizedTexts = tokenize(
-            tokenizer, [e.text for e in examples], [e.label for e in examples], study.task.max_length
-        )
+        self._texts: TokenizedTexts = tokenized_for(tokenizer, study, examples)
+        self._tags = [example.tags for example in examples]
         self._domains = [e.domain for e in examples] if any(e.domain for e in examples) else None
         self._features = FrozenFeatures(self._texts)
 
@@ -40,9 +44,28 @@ class PublicSet:
         if encoder_changed:
             self._features = FrozenFeatures(self._texts)
         device = next(classifier.parameters()).device
-        everything = np.arange(len(self._texts))
         precision = nullcontext if exact else autocast(self._study.training, device)
-        features = self._features.of(everything, classifier, 128, precision)
+        if classifier.kind == "sequence-classification":
+            return self._score_texts(classifier, device, precision)
+        was_training = classifier.training
+        classifier.eval()
+        try:
+            return self._score_tokens(classifier, device, precision)
+        finally:
+            classifier.train(was_training)
+
+    def _score_texts(self, classifier: Classifier, device: torch.device, precision: Precision) -> Evaluation:
+        everything = np.arange(len(self._texts))
+        features = self._features.of(everything, classifier, _BATCH_SIZE, precision)
         with torch.inference_mode():
             logits = classifier.classify(features).cpu().numpy()
         return evaluate_logits(logits, self._texts.labels, self._domains)
+
+    def _score_tokens(self, classifier: Classifier, device: torch.device, precision: Precision) -> Evaluation:
+        everything, tags = np.arange(len(self._texts)), self._texts.tags
+        if tags is None:
+            hidden = batches(self._texts, everything, _MASKED_BATCH_SIZE)
+            return evaluate_masked(classifier, hidden, device, precision, self._domains)
+        logits = labelled_logits(classifier, batches(self._texts, everything, _BATCH_SIZE), device, precision)
+        labels = self._study.task.labels
+        return evaluate_tags(labels, logits, self._tags, tags.words_by_text(), self._domains)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from common.privacy.accounting import epsilon_after, rdp_at_order
@@ -20,10 +21,14 @@ def planned_mechanism(study: Study, site: SiteDescription, steps: int) -> Mechan
     return round_mechanism(study, site.declared_size, site.noise_multiplier, steps)
 
 
-def spent_epsilon(study: Study, site: SiteDescription, round_number: int) -> float | None:
-    """Epsilon of a site after a round, every round up to it counted in full; None without privacy.
+def spent_epsilon(
+    study: Study, site: SiteDescription, round_number: int, asked: Sequence[int] | None = None
+) -> float | None:
+    """Epsilon of a site after a round; None without privacy.
 
-    By PLD; for a site whose budget is a filter, a reading at its order and no claim (PRIVACY P6).
+    By PLD, every round up to it counted in full, also one that did not ask the site: a plan was charged for it
+    all the same (PRIVACY P21). For a site whose budget is a filter, a reading at its order and no claim (P6), over
+    the rounds in ``asked`` (None: all of them).
     """
     if not study.privacy.enabled:
         return None
@@ -32,6 +37,13 @@ def spent_epsilon(study: Study, site: SiteDescription, round_number: int) -> flo
         return _curve(1.0, noise, tuple(range(1, len(schedule(study)) + 1)), delta)[round_number - 1]
     rate = sample_rate(study, site.declared_size)
     steps_by_round = _steps_by_round(study.to_json())
+    if site.order and asked is not None:
+        counted = sum(
+            each.steps for each in schedule(study) if each.number <= round_number and each.number in asked
+        )
+        if counted == 0:
+            return 0.0
+        return _readings(rate, site.noise_multiplier, (counted,), site.delta, site.order)[0]
     if site.order:
         spent = _readings(rate, site.noise_multiplier, steps_by_round, site.delta, site.order)
     else:

@@ -87,3 +87,30 @@ def tiny_study_text(base: Path, data: Path, **sections: str) -> str:
     for name, more in sections.items():
         lines[name] = lines.get(name, "") + more + "\n"
     return "\n".join(f"[{name}]\n{body}" for name, body in lines.items())
+
+
+def tiny_sentences(rows: int, seed: int = 0) -> list[tuple[list[str], list[str], str]]:
+    """Rows of (words, tags, region): a good word is a thing, and the one after it belongs to it."""
+    chooser = random.Random(seed)
+    made = []
+    for _ in range(rows):
+        words = [chooser.choice(OTHER) for _ in range(chooser.randint(2, 8))]
+        place = chooser.randrange(len(words))
+        tags = ["O"] * len(words)
+        words[place], tags[place] = chooser.choice(GOOD), "B-THING"
+        if place + 1 < len(words):
+            tags[place + 1] = "I-THING"
+        made.append((words, tags, chooser.choice(REGIONS)))
+    return made
+
+
+def write_tiny_sentences(path: Path, rows: int = 400, seed: int = 0) -> Path:
+    """Write :func:`tiny_sentences` as JSONL with the keys tokens, tags, region."""
+    import json
+
+    lines = [
+        json.dumps({"tokens": words, "tags": tags, "region": region})
+        for words, tags, region in tiny_sentences(rows, seed)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -66,6 +66,8 @@ class Finding:
     where: str
     """The ledger, run or witness file that it is about."""
     what: str
+    entry: int = 0
+    """The ledger's entry at fault, or that a witnessed head names; 0 where it is about no single one."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"

@@ -18,7 +18,7 @@ from common.audit.recomputed import RecomputedEpsilon, in_words, recompute
 from common.audit.run_record import RunEvidence, Witness
 from common.privacy.ledger.details import Opened
 
-__all__ = ["ADJACENCY", "UNPROVEN", "AuditedLedger", "LedgerAudit", "audit_ledgers"]
+__all__ = ["ADJACENCY", "SAMPLING", "UNPROVEN", "AuditedLedger", "LedgerAudit", "audit_ledgers"]
 
 UNPROVEN = (
     "Not proven: that the recorded mechanism is what ran. That rests on each site's own guard, whose build the "
@@ -28,6 +28,11 @@ UNPROVEN = (
 """What stays unproven whatever the checks say (PRIVACY P1)."""
 
 ADJACENCY = "Neighbouring datasets differ by one unit added or removed."
+SAMPLING = (
+    "Where a release states a rate, each unit enters each step by itself with that probability (Poisson "
+    "sampling); a release without a rate is over all units. That a site sampled so is part of what is not proven."
+)
+"""What the accountants assume of the recorded mechanisms (PRIVACY P3)."""
 _UNITS = {
     "example": "Unit example is one row: figures hold per person only where a person has one row in all.",
     "group": "Unit group is a person with all rows at a site.",
@@ -93,6 +98,7 @@ class LedgerAudit:
             ],
             "figures": [_figure_json(figure) for figure in self.figures],
             "guarantee": self.guarantee,
+            "sampling": SAMPLING,
             "unproven": self.unproven,
         }
 
@@ -150,7 +156,12 @@ def _check_json(check: Check) -> dict[str, object]:
         "name": check.name,
         "verdict": check.verdict,
         "findings": [
-            {"severity": str(finding.severity), "where": finding.where, "what": finding.what}
+            {
+                "severity": str(finding.severity),
+                "where": finding.where,
+                "what": finding.what,
+                "entry": finding.entry or None,
+            }
             for finding in check.findings
         ],
     }

@@ -91,7 +91,7 @@ def _open(bundle: Bundle, keys: Sequence[TrustedKey]) -> tuple[OpenedLedger | No
     try:
         ledger = verified_entries(bundle.data, public_key)
     except AuditFailure as error:
-        return None, _failure(bundle, str(error))
+        return None, _failure(bundle, error)
     found = []
     if not keys:
         what = f"no public key was given; its signatures are those of the key {named[:16]}... that it names itself"
@@ -99,13 +99,12 @@ def _open(bundle: Bundle, keys: Sequence[TrustedKey]) -> tuple[OpenedLedger | No
     return OpenedLedger(bundle.name, trusted.site if trusted else "", bundle.site, ledger), found
 
 
-def _failure(bundle: Bundle, message: str) -> list[Finding]:
+def _failure(bundle: Bundle, error: AuditFailure) -> list[Finding]:
     """The violation, and for every other check that this ledger could not be examined further."""
-    number = re.match(r"ledger check ([1-8])", message)
-    check = _BY_LEDGER_CHECK[int(number[1])] if number else LedgerCheck.FORM
-    if check is LedgerCheck.ORDER and _POLICY_RULES.search(message):
+    check = _BY_LEDGER_CHECK.get(error.check, LedgerCheck.FORM)
+    if check is LedgerCheck.ORDER and _POLICY_RULES.search(str(error)):
         check = LedgerCheck.POLICY
-    found = [Finding(check, Severity.VIOLATION, bundle.name, message)]
+    found = [Finding(check, Severity.VIOLATION, bundle.name, str(error), error.entry)]
     others = (other for other in LedgerCheck if other is not check)
     what = f"not examined to its end, because check {check.number} ({check.value}) failed"
     return found + [Finding(other, Severity.GAP, bundle.name, what) for other in others]

@@ -76,7 +76,7 @@ def _falling(witness: Witness) -> list[Finding]:
                 f'site "{head.site}" went back from entry {last.head.sequence} (round {last.round}) '
                 f"to entry {head.head.sequence} (round {head.round})"
             )
-            findings.append(_found(Severity.VIOLATION, witness.name, what))
+            findings.append(_found(Severity.VIOLATION, witness.name, what, head.head.sequence))
         else:
             newest[head.site] = head
     return findings
@@ -88,15 +88,18 @@ def _missing(ledger: OpenedLedger, heads: Sequence[Head], witness: str) -> list[
     for missing in missing_heads(history, dict.fromkeys(heads)):
         if restored_for_all(history, missing.head):
             what = f"{missing} by {witness}; it was lost and made up for"
-            findings.append(_found(Severity.WARNING, ledger.name, what))
+            findings.append(_found(Severity.WARNING, ledger.name, what, missing.head.sequence))
         else:
-            findings.append(_found(Severity.VIOLATION, ledger.name, f"{missing} by {witness}"))
+            what = f"{missing} by {witness}"
+            findings.append(_found(Severity.VIOLATION, ledger.name, what, missing.head.sequence))
     return findings
 
 
 def _coverage(ledger: OpenedLedger, newest: int | None, known: set[str]) -> list[Finding]:
     findings = [
-        _found(Severity.WARNING, ledger.name, f"head {head.sequence} was lost and made up for: ask how")
+        _found(
+            Severity.WARNING, ledger.name, f"head {head.sequence} was lost and made up for: ask how", head.sequence
+        )
         for head in ledger.ledger.restored
     ]
     for coordinator in sorted(ledger.ledger.history.coordinators - known):
@@ -107,7 +110,7 @@ def _coverage(ledger: OpenedLedger, newest: int | None, known: set[str]) -> list
         findings.append(_found(Severity.GAP, ledger.name, what))
     elif newest < ledger.ledger.head.sequence:
         what = f"entries after {newest} were witnessed by nobody"
-        findings.append(_found(Severity.INFORMATION, ledger.name, what))
+        findings.append(_found(Severity.INFORMATION, ledger.name, what, newest))
     return findings
 
 
@@ -123,5 +126,5 @@ def _known_coordinators(
     return named
 
 
-def _found(severity: Severity, where: str, what: str) -> Finding:
-    return Finding(LedgerCheck.WITNESSED, severity, where, what)
+def _found(severity: Severity, where: str, what: str, entry: int = 0) -> Finding:
+    return Finding(LedgerCheck.WITNESSED, severity, where, what, entry)

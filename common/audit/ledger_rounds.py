@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from common.audit.findings import Finding, LedgerCheck, Severity
 from common.audit.ledger_files import OpenedLedger
@@ -15,6 +16,9 @@ from common.privacy.ledger.entry import LedgerEntry
 from common.privacy.mechanism import Composition
 
 __all__ = ["round_findings"]
+
+_Said: TypeAlias = tuple[Severity, str, int]
+"""What is wrong, and with which entry; 0 where one is missing."""
 
 
 @dataclass(slots=True)
@@ -68,42 +72,45 @@ def _recorded(run: RunEvidence, site: str, ledger: OpenedLedger) -> list[Finding
         if recorded is not None:
             said = _one_recorded(recorded, rounds.get(each.round, _LedgeredRound()))
             where = f'{ledger.name}: round {each.round} of run {run.run[:16]} (site "{site}")'
-            findings += [Finding(LedgerCheck.RECORDED, severity, where, what) for severity, what in said]
+            findings += [
+                Finding(LedgerCheck.RECORDED, severity, where, what, entry) for severity, what, entry in said
+            ]
     return findings
 
 
-def _one_recorded(recorded: RecordedSite, held: _LedgeredRound) -> list[tuple[Severity, str]]:
+def _one_recorded(recorded: RecordedSite, held: _LedgeredRound) -> list[_Said]:
     if not held.charged:
         if recorded.replied:
-            return [(Severity.VIOLATION, "the coordinator has the update, and the ledger has no reservation")]
+            return [(Severity.VIOLATION, "the coordinator has the update, and the ledger has no reservation", 0)]
         return []
     last = held.charged[-1]
     said = []
     if not covers(last.mechanism or Composition(()), recorded.mechanism):
-        said.append((Severity.VIOLATION, f"entry {last.sequence} holds less than what was recorded as released"))
+        what = f"entry {last.sequence} holds less than what was recorded as released"
+        said.append((Severity.VIOLATION, what, last.sequence))
     elif not covers(recorded.mechanism, last.mechanism or Composition(())):
-        said.append((Severity.WARNING, f"entry {last.sequence} holds more than what was recorded as released"))
+        what = f"entry {last.sequence} holds more than what was recorded as released"
+        said.append((Severity.WARNING, what, last.sequence))
     if isinstance(last.details, Reserved):
         said += _settling(recorded, last, held.settled.get(last.sequence))
     return said
 
 
-def _settling(
-    recorded: RecordedSite, reservation: LedgerEntry, settled: LedgerEntry | None
-) -> list[tuple[Severity, str]]:
+def _settling(recorded: RecordedSite, reservation: LedgerEntry, settled: LedgerEntry | None) -> list[_Said]:
+    place = reservation.sequence
     if settled is None:
         if recorded.replied:
-            what = f"the coordinator has the update, and reservation {reservation.sequence} was never settled"
-            return [(Severity.VIOLATION, what)]
-        return [(Severity.WARNING, f"reservation {reservation.sequence} is open; it counts whole")]
+            what = f"the coordinator has the update, and reservation {place} was never settled"
+            return [(Severity.VIOLATION, what, place)]
+        return [(Severity.WARNING, f"reservation {place} is open; it counts whole", place)]
     assert isinstance(settled.details, Settled)  # as _rounds_of sorted them
     said = []
     if recorded.replied and settled.details.outcome != "completed":
         what = f"the coordinator has the update, and entry {settled.sequence} says {settled.details.outcome}"
-        said.append((Severity.WARNING, what))
+        said.append((Severity.WARNING, what, settled.sequence))
     if recorded.replied and not covers(settled.mechanism or Composition(()), recorded.mechanism):
         what = f"entry {settled.sequence} counts less than what was recorded, as a {settled.details.refund} refund"
-        said.append((Severity.WARNING, what))
+        said.append((Severity.WARNING, what, settled.sequence))
     return said
 
 
@@ -119,10 +126,10 @@ def _ledgered(
             first = held.charged[0].sequence if held.charged else 0
             if ledger.name not in names and any(site not in by_site for site, _ in recorded):
                 what = f"entry {first} is of one of the record's sites, and which cannot be told; name its key"
-                findings.append(Finding(LedgerCheck.LEDGERED, Severity.GAP, where, what))
+                findings.append(Finding(LedgerCheck.LEDGERED, Severity.GAP, where, what, first))
             elif ledger.name not in names:
                 what = f"entry {first} belongs to a site that the record does not name"
-                findings.append(Finding(LedgerCheck.LEDGERED, Severity.VIOLATION, where, what))
+                findings.append(Finding(LedgerCheck.LEDGERED, Severity.VIOLATION, where, what, first))
             elif (names[ledger.name], number) not in recorded:
                 findings.append(_unrecorded(run, number, where, first))
     return findings
@@ -131,9 +138,9 @@ def _ledgered(
 def _unrecorded(run: RunEvidence, number: int, where: str, entry: int) -> Finding:
     if not run.finished and number == run.started:
         what = f"entry {entry} reserved it, and the coordinator was cut off in it: it counts, unrecorded"
-        return Finding(LedgerCheck.LEDGERED, Severity.WARNING, where, what)
+        return Finding(LedgerCheck.LEDGERED, Severity.WARNING, where, what, entry)
     what = f"entry {entry} reserved it, and the coordinator's record does not have it"
-    return Finding(LedgerCheck.LEDGERED, Severity.VIOLATION, where, what)
+    return Finding(LedgerCheck.LEDGERED, Severity.VIOLATION, where, what, entry)
 
 
 def _unknown_runs(ledgers: Sequence[OpenedLedger], known: set[str]) -> list[Finding]:

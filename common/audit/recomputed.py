@@ -20,7 +20,11 @@ from common.privacy.ledger.entry import LedgerEntry
 from common.privacy.mechanism import Composition, Gaussian, Laplace, Mechanism, NotPrivate, SampledGaussian, merge
 from common.privacy.spending import Claim, claim
 
-__all__ = ["RecomputedEpsilon", "charged_mechanisms", "in_words", "recompute"]
+__all__ = ["SCOPES", "RecomputedEpsilon", "charged_mechanisms", "in_words", "recompute"]
+
+
+SCOPES = ("person", "site", "dataset", "study")
+"""From the widest to the narrowest, the order in which figures are shown (PRIVACY P2)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ Importing this package imports neither torch nor scikit-learn.
 from __future__ import annotations
 
 from common.evaluation.counts import CONFIDENCE_BINS, FIXED_POINT_ONE, ScoreCounts
-from common.evaluation.evaluate import Evaluation, evaluate_logits
+from common.evaluation.entities import EntityScore
+from common.evaluation.evaluate import Evaluation, evaluate_logits, evaluate_tags
+from common.evaluation.masked import MaskedScore
 from common.evaluation.predict import IndexedBatch, Precision, predict_logits
 from common.evaluation.score import ClassScore, ReliabilityBin, Score
 
@@ -18,12 +20,15 @@ __all__ = [
     "CONFIDENCE_BINS",
     "FIXED_POINT_ONE",
     "ClassScore",
+    "EntityScore",
     "Evaluation",
     "IndexedBatch",
+    "MaskedScore",
     "Precision",
     "ReliabilityBin",
     "Score",
     "ScoreCounts",
     "evaluate_logits",
+    "evaluate_tags",
     "predict_logits",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "fits",
     "gauge",
     "overspent",
+    "overspent_budgets",
     "price",
     "spending",
     "spending_of",
@@ -130,14 +131,19 @@ def claim(history: History, dataset: str) -> Claim:
 
 def overspent(history: History) -> tuple[str, ...]:
     """A sentence for each budget that was charged with more than its terms hold; none: all within."""
-    found = []
+    return tuple(overspent_budgets(history).values())
+
+
+def overspent_budgets(history: History) -> dict[int, str]:
+    """The sentences of :func:`overspent` by the place of the budget's ``open`` entry."""
+    found = {}
     for budget in history.budgets.values():
         charged, available = price(budget.terms, budget.charged()), cap(budget.terms, budget.terms.epsilon)
         if charged > available:
-            found.append(
+            found[budget.sequence] = (
                 f'dataset "{budget.dataset}", budget {budget.sequence}: charged {charged:.6g} of {available:.6g}'
             )
-    return tuple(found)
+    return found
 
 
 def fits(budget: Budget, mechanism: Mechanism) -> bool:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import AuditFailure, BadInput
+from common.errors import AuditFailure
+from deploy.commands import audit_report, audit_verify_only
 
 if TYPE_CHECKING:
     from common.audit.ledger_audit import LedgerAudit
-    from common.audit.ledger_files import Bundle, TrustedKey
     from common.audit.recomputed import RecomputedEpsilon
-    from common.audit.run_record import Witness
 
 __all__ = ["app"]
 
@@ -51,11 +50,12 @@ def ledger(
     """
     from common.audit.ledger_audit import audit_ledgers
     from common.audit.run_record import read_run
+    from deploy.audit_files import bundle_of, named, trusted_key, witnessed
 
     found = audit_ledgers(
-        [_bundle(given) for given in bundles],
-        [_key(given) for given in key or []],
-        [_witness(given) for given in witness or []],
+        [bundle_of(path, site) for site, path in map(named, bundles)],
+        [trusted_key(given) for given in key or []],
+        [witnessed(given) for given in witness or []],
         [read_run(directory) for directory in run or []],
         second_opinion=prv,
     )
@@ -70,45 +70,10 @@ def ledger(
         raise AuditFailure(f"audit: violations found by check {names}")
 
 
-def _bundle(given: str) -> Bundle:
-    from common.audit.ledger_files import Bundle
-
-    name, path = _named(given)
-    if not name:
-        name = path.parent.name if path.stem == "ledger" else path.stem
-    try:
-        return Bundle(str(path), path.read_bytes(), name)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _key(given: str) -> TrustedKey:
-    """A key in hexadecimal, or the name of a file that holds one."""
-    from common.audit.ledger_files import TrustedKey
-    from deploy.key_option import public_key_of
-
-    name, path = _named(given)
-    return TrustedKey(public_key_of(given, str(path)), name)
-
-
-def _witness(given: str) -> Witness:
-    from common.audit.run_record import read_witness
-
-    name, path = _named(given)
-    return read_witness(path, name)
-
-
-def _named(given: str) -> tuple[str, Path]:
-    """NAME=PATH; a path that exists as it stands has no name."""
-    name, separator, path = given.partition("=")
-    if not separator or Path(given).exists():
-        return "", Path(given)
-    return name, Path(path)
-
-
 def _print(found: LedgerAudit) -> None:
     from rich.table import Table
 
+    from common.audit.ledger_audit import SAMPLING
     from deploy.console import wide_console
 
     console = wide_console()
@@ -123,6 +88,7 @@ def _print(found: LedgerAudit) -> None:
         console.print()
         console.print(_figures(found.figures))
         console.print(found.guarantee, markup=False)
+        console.print(SAMPLING, markup=False)
     console.print(found.unproven, markup=False)
 
 
@@ -130,8 +96,9 @@ def _figures(figures: tuple[RecomputedEpsilon, ...]) -> object:
     from rich.markup import escape
     from rich.table import Table
 
-    from common.audit.recomputed import in_words
+    from common.audit.recomputed import SCOPES, in_words
 
+    figures = tuple(sorted(figures, key=lambda figure: SCOPES.index(figure.scope)))  # a person first (P2)
     table = Table("epsilon of", "claimed", "PLD", "RDP", "PRV", "delta", "released", box=None, pad_edge=False)
     for figure in figures:
         table.add_row(
@@ -148,3 +115,7 @@ def _figures(figures: tuple[RecomputedEpsilon, ...]) -> object:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+app.command("report")(audit_report.report)
+app.command("verify-only")(audit_verify_only.verify_only)

@@ -13,33 +13,38 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder, such as RUN/model.")],
-    data: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet file, folder, hub:ID, or embedded.")],
-    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column that holds the label.")] = "label",
+    data: Annotated[str, typer.Argument(help="CSV, JSONL, Parquet or CoNLL file, folder, hub:ID, or embedded.")],
+    text_column: Annotated[
+        str, typer.Option(help="Column that holds the text; lists of words in tokens.")
+    ] = "text",
+    label_column: Annotated[
+        str, typer.Option(help="Column that holds the label; lists of tags in tags.")
+    ] = "label",
     domain_column: Annotated[str, typer.Option(help="Column to score separately by; empty for none.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
+    by: Annotated[list[str] | None, typer.Option(help="Further columns to score by; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score a saved model: accuracy, F1, MCC, loss, calibration, per class and per domain."""
-    from common.evaluation import evaluate_logits
+    """Score a saved model: accuracy, F1, MCC, AUROC, loss, calibration; by class, domain, length, column."""
+    from common.evaluation.report import Report
     from common.examples import Columns
-    from common.sources import load_source
-    from deploy.inference import SavedModel
+    from deploy.evaluating import Asked, evaluate_saved
 
-    saved = SavedModel(model)
-    dataset, report = load_source(data, saved.labels, Columns(text_column, label_column, domain_column))
-    for warning in report.warnings:
+    columns = Columns(text_column, label_column, domain_column)
+    evaluated = evaluate_saved(model, Asked(data, columns, tuple(by or ())))
+    for warning in evaluated.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    examples = dataset.test or dataset.examples
-    logits = saved.logits([example.text for example in examples])
-    domains = [example.domain for example in examples] if any(e.domain for e in examples) else None
-    evaluation = evaluate_logits(logits, [example.label for example in examples], domains)
+    found = evaluated.found.to_json()
     if as_json:
-        print(json.dumps(evaluation.to_json(), indent=2, sort_keys=True))
+        print(json.dumps(found, indent=2, sort_keys=True))
         return
     from deploy.console import wide_console
+    from deploy.evaluation_tables import figures_table, slices_table
     from deploy.results import classes_table, evaluation_table
 
     console = wide_console()
-    part = "test part" if dataset.test else "all rows"
-    console.print(evaluation_table(evaluation.to_json(), f"{data} ({part})"))
-    console.print(classes_table(evaluation.to_json(), saved.labels))
+    console.print(evaluation_table(found, f"{data} ({evaluated.part})"))
+    if isinstance(evaluated.found, Report):
+        console.print(figures_table(evaluated.found))
+        console.print(classes_table(found, evaluated.labels))
+        for name, slices in evaluated.found.slices.items():
+            console.print(slices_table(name, slices))

@@ -21,18 +21,12 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Predict the label of texts, with the model's confidence."""
+    """Predict the label of texts, the entities in them, or the words that a mask hides, with their confidence."""
     chosen = _texts(texts or [])
-    from deploy.inference import SavedModel
+    from deploy.predicting import predictions
 
-    saved = SavedModel(model)
-    for text, probabilities in zip(chosen, saved.probabilities(chosen), strict=True):
-        best = int(probabilities.argmax())
-        if as_json:
-            named = {label: round(float(p), 6) for label, p in zip(saved.labels, probabilities, strict=True)}
-            print(json.dumps({"text": text, "label": saved.labels[best], "probabilities": named}))
-        else:
-            print(f"{saved.labels[best]}\t{probabilities[best]:.3f}\t{text}")
+    for prediction in predictions(model, chosen):
+        print(json.dumps(prediction.to_json()) if as_json else prediction.line())
 
 
 def _texts(arguments: list[str]) -> list[str]:

@@ -46,6 +46,7 @@ def simulate(
         directory = _new_directory(out, parsed)
         keep_sites_folder(directory, sites)
     from deploy.progress import follow
+    from deploy.report.page import write_report
     from deploy.results import print_result, read_result
     from deploy.simulation import simulate as run
 
@@ -59,7 +60,9 @@ def simulate(
         if not as_json:
             typer.echo(f"Interrupted. Continue with: hanse simulate --resume {_shown(directory)}", err=True)
         raise
-    print_result(read_result(directory), _shown(directory), as_json, claims)
+    result = read_result(directory)
+    write_report([directory], directory / "report.html")
+    print_result(result, _shown(directory), as_json, claims)
 
 
 def _discard_unless_begun(directory: Path) -> None:

@@ -43,6 +43,7 @@ class Game:
         identity: str = "",
         store: Path | None = None,
         executor: Executor | None = None,
+        evaluated: Callable[[], None] | None = None,
     ) -> None:
         """Describe a game; nothing is evaluated yet.
 
@@ -53,6 +54,7 @@ class Game:
                 another identity is refused.
             store: a JSON file of known values, read now if it exists and written as values arrive.
             executor: evaluates several coalitions at a time; results do not depend on it.
+            evaluated: called after each evaluation, for whoever shows progress.
 
         Raises:
             BadInput: a name stands twice, or the store is another game's or unreadable.
@@ -69,6 +71,7 @@ class Game:
         self._utility = utility
         self._store = store
         self._executor = executor
+        self._evaluated = evaluated
         self._known: dict[Coalition, float] = {}
         if store is not None and store.exists():
             self._known = _read(store, self.sites, identity)
@@ -113,6 +116,8 @@ class Game:
                 raise RunFailed(f"utility of {sorted(coalition)} = {value}: must be a finite number")
             self._known[coalition] = float(value)
             self.evaluations += 1
+            if self._evaluated is not None:
+                self._evaluated()
             if self._store is not None and number % _SAVE_EVERY == 0:
                 self.save(self._store)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import client.clipping
+import client.layer_rules
 import client.preflight as module
 from client import preflight_conditions, training
 from client.layer_gradients import LayerGradient, SharedInput
@@ -457,7 +458,11 @@ class TestPlantedPipeline:
         self, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         own = training.example_losses
-        monkeypatch.setattr(training, "example_losses", lambda logits, labels: own(logits, labels) / len(labels))
+        monkeypatch.setattr(
+            training,
+            "example_losses",
+            lambda logits, labels, *rest: own(logits, labels, *rest) / len(labels),
+        )
         found = failures(examined(bases["bert"]))
         assert IN_A_BATCH in found
         assert ALONE not in found
@@ -467,7 +472,9 @@ class TestPlantedPipeline:
     ) -> None:
         own = training.example_losses
         monkeypatch.setattr(
-            training, "example_losses", lambda logits, labels: own(logits, labels) * (1 + labels.sum())
+            training,
+            "example_losses",
+            lambda logits, labels, *rest: own(logits, labels, *rest) * (1 + labels.sum()),
         )
         assert {IN_A_BATCH} <= failures(examined(bases["bert"]))
 
@@ -498,12 +505,12 @@ class TestPlantedPipeline:
 @pytest.fixture
 def doubled_linear_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reaches into what the clipping is built on: gradients of linear layers' weights count twice."""
-    own = client.clipping.weight_gradient
+    own = client.layer_rules.weight_gradient
 
     def doubled(parameter: torch.Tensor, shared: SharedInput, outputs: torch.Tensor) -> LayerGradient:
         return own(parameter, shared, 2 * outputs)
 
-    monkeypatch.setattr(client.clipping, "weight_gradient", doubled)
+    monkeypatch.setattr(client.layer_rules, "weight_gradient", doubled)
 
 
 @pytest.fixture

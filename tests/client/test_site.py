@@ -67,6 +67,7 @@ class TestDescription:
         updated = pack_update(site.train(plan_of(study), weights_of(study)))
         assert set(described["description"]) == {
             "name", "partition", "declared_size", "weight", "epsilon", "delta", "noise_multiplier", "order",
+            "nonce",
         }  # fmt: skip
         assert set(updated["update"]) == {"site", "round", "mechanism", "head_sequence", "head_hash"}
 

@@ -20,7 +20,7 @@ cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"
 
 
 def test_the_kinds_of_file() -> None:
-    assert KINDS == (".csv", ".jsonl", ".parquet")
+    assert KINDS == (".csv", ".jsonl", ".parquet", ".conll")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -145,21 +145,38 @@ def test_impossible_together(overrides: list[str], line: str) -> None:
     assert line in found
 
 
-NOT_YET = [
-    (
-        "task.kind=token-classification",
-        'task.kind = "token-classification": not yet; use "sequence-classification"',
-    ),
-    ("task.kind=masked-language-modeling", 'task.kind = "masked-language-modeling": not yet'),
-    ("federation.selection=uniform", 'federation.selection = "uniform": not yet; use "all"'),
-    ("federation.selection=bandit", 'federation.selection = "bandit": not yet; use "all"'),
-]
+TAGS = ("task.kind=token-classification", "task.labels=['O', 'B-PER', 'I-PER']")
 
 
-@pytest.mark.parametrize(("override", "line"), NOT_YET, ids=[override for override, _ in NOT_YET])
-def test_a_legal_value_that_cannot_be_carried_out_is_refused_by_name(override: str, line: str) -> None:
-    (found,) = refusal("", override, kind=NotYet)
+def test_a_legal_value_that_cannot_be_carried_out_is_refused_by_name() -> None:
+    (found,) = refusal("", *TAGS, "data.source=hub:owner/name@1234", kind=NotYet)
+    assert 'data.source = "hub:owner/name@1234": not yet under token-classification' in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["task.kind=token-classification"], 'must be "O" and tags such as "B-PER" and "I-PER" (BIO)'),
+        ([TAGS[0], "task.labels=['O', 'I-PER']"], '"I-PER" continues what no label begins; add "B-PER"'),
+        ([*TAGS, "data.partition=dirichlet"], "divides by the label of a text, which token-classif"),
+        (["task.kind=masked-language-modeling"], "task.labels = ['no', 'yes']: masked-language-modeling has no"),
+        (["task.kind=masked-language-modeling", "task.labels=[]"], "model.warm_start_steps = 20: masked-language"),
+        (
+            ["task.kind=masked-language-modeling", "task.labels=[]", "model.warm_start_steps=0",
+             "model.trainable=head"],
+            'model.trainable = "head": masked-language-modeling adapts the encoder; use "lora" or "full"',
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_task_cannot_be_combined_with(overrides: list[str], line: str) -> None:
+    (found,) = refusal("", *overrides)
     assert line in found
+
+
+def test_every_task_can_be_studied() -> None:
+    assert parsed("", *TAGS).task.kind == "token-classification"
+    masked = ("task.kind=masked-language-modeling", "task.labels=[]", "model.warm_start_steps=0")
+    assert parsed("", *masked).task.labels == []
 
 
 @pytest.mark.parametrize("more", [[], ["privacy.rows_per_group=32"], ["privacy.enabled=false"]])
@@ -177,10 +194,6 @@ def test_all_faults_are_told_at_once() -> None:
 
 def test_all_impossible_combinations_are_told_at_once() -> None:
     assert len(refusal("", "federation.min_sites=9", "federation.proximal_mu=1.0", "data.column=")) == 3
-
-
-def test_all_values_that_must_wait_are_told_at_once() -> None:
-    assert len(refusal("", "task.kind=token-classification", "federation.selection=bandit", kind=NotYet)) == 2
 
 
 def test_a_missing_key_and_a_missing_section_are_named() -> None:

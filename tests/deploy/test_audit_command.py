@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.privacy.ledger.details import Head
-from server.records import RoundRecord, SiteRound
-from server.run_directory import RunDirectory
-from tests.common.audit.samples import EPSILONS, HONEST, KEYS, NAMES, PLAN_STORY, bundle, written
-from tests.common.privacy.ledger.samples import ROUND
+from tests.common.audit.samples import KEYS, NAMES, PLAN_STORY, bundle, written
+from tests.deploy.audit_evidence import write_evidence
 from tests.deploy.running import Hanse, runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,20 +28,7 @@ def hanse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], e
 @pytest.fixture
 def evidence(tmp_path: Path) -> Path:
     """``sites/NAME/ledger.jsonl``, ``NAME.pub`` and ``run/``, written as Hanse writes them."""
-    run = RunDirectory(tmp_path / "run")
-    (run.path / "run.json").write_text('{"run": "r"}', encoding="utf-8")
-    entries = {site: written(site) for site in NAMES}
-    for number, place in ((1, 3), (2, 5)):
-        heads: dict[str, Head] = {site: entries[site][place].head for site in NAMES}
-        run.witness(number, heads)
-        sites = tuple(SiteRound(site, ROUND, EPSILONS[number - 1], True, 0.1) for site in NAMES)
-        run.add_round(RoundRecord(number, "train", 50, sites, None, 1, 1))
-    run.result.write_text("{}", encoding="utf-8")
-    for site, given in zip(NAMES, HONEST.bundles, strict=True):
-        (tmp_path / "sites" / site).mkdir(parents=True)
-        (tmp_path / "sites" / site / "ledger.jsonl").write_bytes(given.data)
-        (tmp_path / f"{site}.pub").write_text(KEYS[site].public_hex + "\n", encoding="utf-8")
-    return tmp_path
+    return write_evidence(tmp_path)
 
 
 LEDGERS = ("sites/north/ledger.jsonl", "sites/south/ledger.jsonl")
@@ -77,6 +61,19 @@ def test_the_module_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_p02_a_person_s_figure_comes_first_and_sampling_is_stated(hanse: Hanse) -> None:
+    out = hanse(*LEDGERS, *PUBLIC, *RUN).out
+    person, site, study = (out.index(f"\n{scope} ") for scope in ("person", "site", "study"))
+    assert person < site < study
+    assert "each unit enters each step by itself with that probability" in out
+
+
+def test_json_names_the_entry_of_a_finding(hanse: Hanse, evidence: Path) -> None:
+    _cut(evidence)
+    checks = json.loads(hanse(*LEDGERS, *PUBLIC, *RUN, "--json").out)["checks"]
+    assert [finding["entry"] for finding in checks[5]["findings"] if finding["severity"] == "violation"] == [6]
 
 
 def _cut(evidence: Path) -> None:

@@ -124,7 +124,7 @@ def test_nothing_planted_travels(tree: Path, tmp_path: Path) -> None:
             assert SECRET.encode() not in archive.read(name), name
         for name in expected - {"pyproject.toml"}:
             assert archive.read(name) == (tree / name).read_bytes(), name
-    assert len(fab) < 1_000_000, "far under Flower's 10 MB"
+    assert len(fab) < 2_000_000, "far under Flower's 10 MB"
 
 
 def test_the_repository_itself_builds_to_the_same_allow_list(tree: Path) -> None:

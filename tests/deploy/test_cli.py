@@ -71,7 +71,7 @@ def assert_refused(ended: Ended, *parts: str) -> None:
         (b'name = "\xe9"', "is not UTF-8 at byte 8"),
         (b'[study]\nname = "a"\n[task]\nlabels = ["a", "b"]\nlables = 3\n', "unknown key; did you mean labels?"),
         (b'[study]\nname = "a"\n[task]\nlabels = 3\n', "task.labels = 3: must be a valid list"),
-        (b'[study]\nname = "a"\n[task]\nlabels = ["a", "b"]\nkind = "token-classification"\n', "not yet"),
+        (b'[study]\nname = "a"\n[task]\nlabels = ["a", "b"]\nkind = "token-classification"\n', "(BIO)"),
     ],
 )
 def test_a_bad_study_file(
@@ -229,7 +229,8 @@ def test_errors_with_json_are_json_too(hanse: Hanse) -> None:
     assert_refused(ended, "no such study file")
     assert json.loads(ended.out)["error"] == "BadInput"
     assert "missing.toml: no such study file" in json.loads(ended.out)["message"]
-    waiting = hanse("study", "check", "study.toml", "--set", "federation.selection=bandit", "--json")
+    tags = ["--set", "task.kind=token-classification", "--set", "task.labels=['O', 'B-X']"]
+    waiting = hanse("study", "check", "study.toml", *tags, "--set", "data.source=hub:a/b@1", "--json")
     assert json.loads(waiting.out)["error"] == "NotYet"
 
 

@@ -162,6 +162,13 @@ def round_without_work() -> dict[str, Any]:
     return {"rounds": round_times([4, 40, 400, 1000])}
 
 
+def round_with_training() -> dict[str, Any]:
+    """The same, every site training a tiny BERT for two plain steps."""
+    from tests.benchmarks.round import round_times
+
+    return {"rounds": round_times([4, 40, 400, 1000], "training")}
+
+
 def private_run_ratio() -> dict[str, Any]:
     """Training time of the default study, private over privacy off; twice, in turn."""
     pairs = []
@@ -173,10 +180,19 @@ def private_run_ratio() -> dict[str, Any]:
 
 
 def private_step() -> dict[str, Any]:
-    """The private step against the plain one, in the benchmark's short form."""
-    from tests.benchmarks.dp_step import dp_step, short_cells
+    """The private step against the plain one, all cells of the embedded model; an interrupted run goes on."""
+    return _private_step("minilm")
 
-    return {"cells": dp_step(short_cells())}
+
+def private_step_bert_base() -> dict[str, Any]:
+    """The same at the shape of BERT base. Takes 20 minutes."""
+    return _private_step("bert-base")
+
+
+def _private_step(base: str) -> dict[str, Any]:
+    from tests.benchmarks.dp_step import all_cells, dp_step, kept_file
+
+    return {"cells": dp_step(all_cells(base), kept=kept_file())}
 
 
 def start_up() -> dict[str, Any]:
@@ -218,8 +234,10 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "ledger-overhead": ledger_overhead,
     "ledger-crashes": ledger_crashes,
     "private-step": private_step,
+    "private-step-bert-base": private_step_bert_base,
     "private-run-ratio": private_run_ratio,
     "round-without-work": round_without_work,
+    "round-with-training": round_with_training,
     "start-up": start_up,
     "demo-from-clone": demo_from_clone,
 }

@@ -85,6 +85,22 @@ def test_adding_float32_changes_would_depend_on_the_order() -> None:
     assert len(sums) > 1
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (16_384,), (3, 12_345), (40_001,)])
+def test_sums_are_those_of_the_formula_to_the_bit(shape: tuple[int, ...]) -> None:
+    """Decision 0002: each change times its share, rounded to 2^-40; here over whole tensors at once."""
+    chooser = np.random.default_rng(4)
+    start = np.asarray(chooser.normal(size=shape), np.float32)
+    mean, total, shares = StreamingMean({"w": start}), np.zeros(shape, np.int64), 0
+    for share, scale in ((0.3, 1.0), (0.1, 1e-9), (1 / 7, 1e5)):
+        weights = np.asarray(start + scale * chooser.normal(size=shape), np.float32).reshape(shape)
+        mean.add({"w": weights}, share)
+        total += np.rint(np.ldexp((weights.astype(np.float64) - start) * share, 40)).astype(np.int64)
+        shares += round(share * 2**40)
+    found = mean.change()["w"]
+    assert found.shape == shape
+    assert found.tobytes() == np.asarray(total / shares).astype(np.float32).tobytes()
+
+
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum"])
 def test_robust_rules_do_not_depend_on_the_order_of_arrival_to_the_bit(rule: str) -> None:
     start, updates = random_updates(5)

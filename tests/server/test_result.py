@@ -52,7 +52,7 @@ def result_of(study: Study, missing: tuple[int, ...] = (), consumed: tuple[int, 
         )
     heads = {"a": Head(sequence=9, hash="cd" * 32)} if study.privacy.enabled else {}
     directory = SimpleNamespace(witnessed=lambda: heads)
-    coordinator: Any = SimpleNamespace(study=study, sites=sites, directory=directory, run="ef" * 16)
+    coordinator: Any = SimpleNamespace(study=study, sites=sites, directory=directory, run="ef" * 16, asked=None)
     state = Checkpoint(len(records), {}, best_round=2, consumed=consumed)
     result = study_result(coordinator, records, state, evaluation(3), 12.5)
     assert json.loads(json.dumps(result)) == result

@@ -113,14 +113,15 @@ class Ledger:
         if known.sequence:
             if not lines or f'"hash":"{known.hash}"'.encode() not in lines[0]:
                 self._history = History()
-                raise AuditFailure(f"{self.name}: entry {known.sequence} is gone: rolled back while in use")
+                what = f"{self.name}: entry {known.sequence} is gone: rolled back while in use"
+                raise AuditFailure(what, entry=known.sequence)
             lines = lines[1:]
         try:
             for line in lines:
                 advance(history, verify_entry(line, history.head, self._public))
         except AuditFailure as error:
             self._history = History()
-            raise AuditFailure(f"{self.name}: {error}") from error
+            raise AuditFailure(f"{self.name}: {error}", error.check, error.entry) from error
 
     def _seal(self, draft: Draft, seal: DataSeal | None) -> tuple[LedgerEntry, datetime]:
         now, random = self._clock(), self._entropy(_RANDOM)

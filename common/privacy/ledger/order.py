@@ -66,7 +66,7 @@ def _check_open(history: History, entry: LedgerEntry, details: Opened) -> None:
     try:
         check_cap(details.terms)
     except HanseError as error:
-        raise AuditFailure(f"order rule O1: entry {entry.sequence}: {error}") from error
+        raise AuditFailure(f"order rule O1: entry {entry.sequence}: {error}", 8, entry.sequence) from error
 
 
 def _check_policy(history: History, entry: LedgerEntry, details: Policy) -> None:
@@ -103,14 +103,18 @@ def _check_replay(
         raise AuditFailure(
             f"order rule O5: entry {wanted.sequence}: round {wanted.round} of the run was reserved before"
             if last
-            else f"order rule O5: entry {wanted.sequence}: a retry of what was never reserved"
+            else f"order rule O5: entry {wanted.sequence}: a retry of what was never reserved",
+            check=8,
+            entry=wanted.sequence,
         )
 
 
 def _check_settle(history: History, entry: LedgerEntry, details: Settled) -> None:
     held = history.open_reservations.get(details.reservation)
     if held is None:
-        raise AuditFailure(f"order rule O6: entry {entry.sequence}: settles no open reservation")
+        raise AuditFailure(
+            f"order rule O6: entry {entry.sequence}: settles no open reservation", 8, entry.sequence
+        )
     named = (entry.dataset, entry.study, entry.run, entry.round)
     _need("O6", held.name == named, entry, "its own reservation")
     counted = entry.mechanism or Composition(())
@@ -141,7 +145,8 @@ def _check_release(history: History, entry: LedgerEntry, details: Released) -> N
 def _budget(history: History, rule: str, entry: LedgerEntry, sequence: int) -> Budget:
     budget = history.budgets.get(sequence)
     if budget is None or budget.dataset != entry.dataset:
-        raise AuditFailure(f"order rule {rule}: entry {entry.sequence}: no budget {sequence} of its dataset")
+        what = f"order rule {rule}: entry {entry.sequence}: no budget {sequence} of its dataset"
+        raise AuditFailure(what, 8, entry.sequence)
     return budget
 
 
@@ -172,4 +177,5 @@ def _check_place(budget: Budget, wanted: Reservation, entry: LedgerEntry) -> Non
 
 def _need(rule: str, holds: bool, entry: LedgerEntry, what: str) -> None:
     if not holds:
-        raise AuditFailure(f"order rule {rule}: entry {entry.sequence} ({entry.kind}): needs {what}")
+        said = f"order rule {rule}: entry {entry.sequence} ({entry.kind}): needs {what}"
+        raise AuditFailure(said, 8, entry.sequence)

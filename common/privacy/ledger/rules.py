@@ -99,13 +99,15 @@ def verified_entries(bundle: bytes, public_key: str, witnessed: Sequence[Head] =
         try:
             advance(history, entry)
         except AuditFailure as error:
-            raise AuditFailure(f"ledger check 8 (order): {error}") from error
+            raise AuditFailure(f"ledger check 8 (order): {error}", 8, error.entry) from error
         entries.append(entry)
     if head != history.head:
-        raise AuditFailure(f"ledger check 7 (end): header names entry {head.sequence}, not the last one")
+        what = f"ledger check 7 (end): header names entry {head.sequence}, not the last one"
+        raise AuditFailure(what, 7, head.sequence)
     for missing in missing_heads(history, witnessed):
         if not restored_for_all(history, missing.head):
-            raise AuditFailure(f"ledger check 9 (completeness): {missing}, and the ledger does not have it")
+            what = f"ledger check 9 (completeness): {missing}, and the ledger does not have it"
+            raise AuditFailure(what, 9, missing.head.sequence)
     return VerifiedLedger(tuple(entries), history, public_key, _PROOF)
 
 
@@ -115,15 +117,15 @@ def verify_entry(line: bytes, previous: Head, key: Ed25519PublicKey) -> LedgerEn
     try:
         entry = entry_from_line(line)
     except BadInput as error:
-        raise AuditFailure(f"ledger check 3 (form): entry {place}: {error}") from error
+        raise _at(3, "form", place, str(error)) from error
     if hashlib.sha256(entry.body()).hexdigest() != entry.hash:
-        raise AuditFailure(f"ledger check 4 (hash): entry {place}: its hash is another")
+        raise _at(4, "hash", place, "its hash is another")
     if not signature_is_valid(key, bytes.fromhex(entry.signature), signed_bytes(entry.hash)):
-        raise AuditFailure(f"ledger check 5 (signature): entry {place}: not signed by the site's key")
+        raise _at(5, "signature", place, "not signed by the site's key")
     if entry.sequence != place:
-        raise AuditFailure(f"ledger check 6 (chain): entry {place}: numbered {entry.sequence}")
+        raise _at(6, "chain", place, f"numbered {entry.sequence}")
     if entry.previous != previous.hash:
-        raise AuditFailure(f"ledger check 6 (chain): entry {place}: follows another entry")
+        raise _at(6, "chain", place, "follows another entry")
     return entry
 
 
@@ -132,9 +134,13 @@ def header_line(public_key: str, head: Head) -> bytes:
     return canonical({"format": f"{FORMAT} bundle", "public_key": public_key, "head": head.model_dump()})
 
 
+def _at(check: int, name: str, place: int, what: str) -> AuditFailure:
+    return AuditFailure(f"ledger check {check} ({name}): entry {place}: {what}", check, place)
+
+
 def _lines(bundle: bytes) -> list[bytes]:
     if not bundle.endswith(b"\n"):
-        raise AuditFailure("ledger check 1 (framing): the bundle is empty or its last line has no end")
+        raise AuditFailure("ledger check 1 (framing): the bundle is empty or its last line has no end", 1)
     return bundle[:-1].split(b"\n")
 
 
@@ -142,14 +148,14 @@ def _header(line: bytes, public_key: str) -> Head:
     try:
         data = parse(line)
     except BadInput as error:
-        raise AuditFailure(f"ledger check 1 (framing): header: {error}") from error
+        raise AuditFailure(f"ledger check 1 (framing): header: {error}", 1) from error
     if not isinstance(data, dict) or set(data) != {"format", "public_key", "head"}:
-        raise AuditFailure("ledger check 1 (framing): the first line is no header")
+        raise AuditFailure("ledger check 1 (framing): the first line is no header", 1)
     if data["format"] != f"{FORMAT} bundle":
-        raise AuditFailure(f"ledger check 1 (framing): header: must be of format {FORMAT} bundle")
+        raise AuditFailure(f"ledger check 1 (framing): header: must be of format {FORMAT} bundle", 1)
     if data["public_key"] != public_key:
-        raise AuditFailure("ledger check 2 (key): the bundle is another site's, or of another key")
+        raise AuditFailure("ledger check 2 (key): the bundle is another site's, or of another key", 2)
     try:
         return Head.model_validate(data["head"])
     except ValueError as error:
-        raise AuditFailure("ledger check 1 (framing): header: head is malformed") from error
+        raise AuditFailure("ledger check 1 (framing): header: head is malformed", 1) from error

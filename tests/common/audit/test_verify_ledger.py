@@ -1,4 +1,4 @@
-"""docs/verify_ledger.py: alone, and of one mind with Hanse on vectors, attacks and random ledgers."""
+"""deploy/verify_ledger.py: alone, and of one mind with Hanse on vectors, attacks and random ledgers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.common.privacy.ledger.test_format import KEYS
 from tests.common.privacy.ledger.test_rules import ATTACKS
 from tests.common.privacy.ledger.write_vectors import FOLDER, LOST
 
-SCRIPT = FOLDER.parent / "verify_ledger.py"
+SCRIPT = FOLDER.parents[1] / "deploy" / "verify_ledger.py"
 
 
 def _load() -> ModuleType:

@@ -2,6 +2,8 @@
 
     python verify_ledger.py BUNDLE PUBLIC_KEY [SEQUENCE:HASH ...]
 
+`hanse audit verify-only` calls :func:`main` of this very file.
+
 BUNDLE is a ledger as a site exported it, PUBLIC_KEY the site's Ed25519 key in hexadecimal, from a source that
 you trust and not from the bundle. Each SEQUENCE:HASH is a head that somebody else witnessed, such as a
 coordinator in its file witness.jsonl; without one, entries cut off the end go unseen.
@@ -10,7 +12,6 @@ It makes the nine checks of ledger-format.md, which is the specification, in the
 adds up what was charged. Exit code 0: nothing wrong was found; 4: a violation, named by check and entry; 2:
 the arguments cannot be used. What it cannot show is that a recorded mechanism is what ran.
 """
-# ruff: noqa: D103, T201 - a script that prints; its functions are explained by the headings over them
 
 from __future__ import annotations
 
@@ -29,6 +30,8 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+__all__ = ["Violation", "main", "verify"]
 
 Test = Callable[[Any], bool]
 FORMAT = "hanse-ledger/1"

@@ -1,0 +1,1 @@
+"""Why a saved sequence classifier answers as it does, on public texts."""

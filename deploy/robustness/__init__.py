@@ -1,0 +1,1 @@
+"""How a saved sequence classifier bears texts that are written otherwise, or against it."""
