@@ -271,7 +271,7 @@ def _run(config: ConfigRecord) -> str:
 
 
 def _nonce(config: ConfigRecord) -> str:
-    value = config.get("nonce", "")
+    value = config.get("nonce")
     if not isinstance(value, str) or not (value == "" or _RUN.fullmatch(value)):
         raise BadInput(f"message: nonce = {str(value)[:40]!r}: must be 32 lower-case hexadecimal digits")
     return value

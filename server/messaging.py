@@ -64,13 +64,13 @@ def connected_sites(
 
 
 def descriptions(
-    grid: Grid, study: Study, run: str, nodes: Collection[int], timeout: float = _DESCRIPTION_SECONDS
+    grid: Grid, study: Study, run: str, nodes: Collection[int], timeout: float | None = None
 ) -> dict[int, SiteDescription | HanseError]:
     """What each of ``nodes`` says of itself, or why it says nothing; one that is silent until then is left out."""
     first = schedule(study)[0]
     content = pack_plan(RoundPlan(study, 1, first.phase, first.steps, run), {})
     found: dict[int, SiteDescription | HanseError] = {}
-    for reply in replies(grid, DESCRIBE, content, list(nodes), timeout):
+    for reply in replies(grid, DESCRIBE, content, list(nodes), timeout or _DESCRIPTION_SECONDS):
         if reply.error:
             found[reply.node] = reply.error
             continue
