@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,11 @@ import torch
 from common.errors import BadInput
 from common.study import TaskKind
 
-__all__ = ["SavedNetwork", "load_network", "load_saved_network", "quiet_transformers"]
+__all__ = ["SavedNetwork", "load_network", "load_saved_network", "one_load_at_a_time", "quiet_transformers"]
+
+one_load_at_a_time = threading.RLock()
+"""transformers 5 replaces ``PreTrainedModel.tie_weights`` for the whole process while it loads: two threads that load
+at once could leave it replaced for good, and tied weights without values."""
 
 _KINDS: dict[str, TaskKind] = {
     "ForSequenceClassification": "sequence-classification",
@@ -49,14 +54,15 @@ def load_network(path: Path, config: Any, kind: TaskKind) -> Any:
         "masked-language-modeling": transformers.AutoModelForMaskedLM,
     }
     try:
-        return loaders[kind].from_pretrained(
-            str(path),
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-        )
+        with one_load_at_a_time:
+            return loaders[kind].from_pretrained(
+                str(path),
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+            )
     except (SafetensorError, RuntimeError) as error:  # damaged, or of another shape than config.json says
         raise BadInput(f"{path}: its weights cannot be loaded; get the folder again") from error
 

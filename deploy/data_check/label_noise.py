@@ -86,6 +86,7 @@ def encoder_features(texts: Sequence[str], base: str, max_length: int) -> NDArra
 
     from common.base_model import resolve_base
     from common.device import choose_device
+    from common.loading import one_load_at_a_time
     from common.pooling import mean_over_tokens
     from common.text import batches, load_tokenizer, tokenize
 
@@ -93,7 +94,8 @@ def encoder_features(texts: Sequence[str], base: str, max_length: int) -> NDArra
         raise BadInput(f"--base {base}: a check of data fetches nothing; name the embedded model or a folder")
     path = resolve_base(base).path
     device = choose_device("auto")
-    encoder: Any = AutoModel.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    with one_load_at_a_time:
+        encoder: Any = AutoModel.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     encoder = encoder.to(device).eval()
     tokenized = tokenize(load_tokenizer(path), texts, [0] * len(texts), max_length)
     found = np.zeros((len(texts), int(encoder.config.hidden_size)), np.float32)
