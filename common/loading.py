@@ -18,8 +18,8 @@ from common.study import TaskKind
 __all__ = ["SavedNetwork", "load_network", "load_saved_network", "one_load_at_a_time", "quiet_transformers"]
 
 one_load_at_a_time = threading.RLock()
-"""transformers 5 replaces ``PreTrainedModel.tie_weights`` for the whole process while it loads: two threads that load
-at once could leave it replaced for good, and tied weights without values."""
+"""transformers 5 replaces ``PreTrainedModel.tie_weights`` for the whole process while it loads: two threads that
+load at once could leave it replaced for good, and tied weights without values."""
 
 _KINDS: dict[str, TaskKind] = {
     "ForSequenceClassification": "sequence-classification",
