@@ -166,7 +166,7 @@ def _report(federation: LocalFederation, sites: list[LocalSite], started: float)
         accuracy=result["test"]["overall"]["accuracy"],
         rounds=result["rounds"],
         sites=tuple(found),
-        audit_passed=not any(check["verdict"] == "violation" for check in audit["checks"]),
+        audit_passed=not any(check["verdict"] == "failed" for check in audit["checks"]),
         seconds=time.monotonic() - started,
     )
 

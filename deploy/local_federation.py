@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any, Final, TextIO
 
 from common.errors import RunFailed
 from common.privacy.ledger.keys import private_folder
+from deploy.federation.address import free_port
 
 __all__ = ["LocalFederation", "LocalSite"]
 
@@ -58,7 +58,7 @@ class LocalFederation:
         """Make the coordinator, invite the sites, let each join, and register their keys."""
         private_folder(self.folder)
         private_folder(self.folder / "sites")
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         of = ("--federation", str(self.coordinator))
         self.hanse("federation", "init", str(self.coordinator), "--name", name, "--address", address,
                    "--study", str(study))  # fmt: skip
@@ -124,6 +124,10 @@ class LocalFederation:
             RunFailed: it failed; the message is its own.
         """
         self._tell(f"$ hanse {shlex.join(arguments)}")
+        return self._answer(*arguments)
+
+    def _answer(self, *arguments: str) -> Any:
+        """As :meth:`hanse`, untold: for what is asked again and again."""
         done = subprocess.run(
             [*_HANSE, *arguments, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
@@ -141,9 +145,9 @@ class LocalFederation:
         of = ("--federation", str(self.coordinator))
         self.hanse("run", "submit", *of, "--name", name, *study)
         self._tell(f"$ hanse run status {name} {shlex.join(of)}    # until it is done")
-        deadline, told, quiet = time.monotonic() + seconds, 0, LocalFederation(self.folder, lambda line: None)
+        deadline, told = time.monotonic() + seconds, 0
         while True:
-            view: dict[str, Any] = quiet.hanse("run", "status", name, *of)[0]
+            view: dict[str, Any] = self._answer("run", "status", name, *of)[0]
             if view["finished_round"] > told:
                 told = view["finished_round"]
                 self._tell(f"  round {told} of {view['rounds']}")
@@ -155,8 +159,7 @@ class LocalFederation:
 
     def states(self) -> dict[str, str]:
         """Each site's state as the coordinator sees it."""
-        quiet = LocalFederation(self.folder, lambda line: None)
-        found = quiet.hanse("federation", "status", "--federation", str(self.coordinator))
+        found = self._answer("federation", "status", "--federation", str(self.coordinator))
         return {site["site"]: site["state"] for site in found["sites"]}
 
     def await_connected(self, name: str, seconds: float = _CONNECT_SECONDS) -> None:
@@ -185,9 +188,3 @@ class LocalFederation:
 
 
 _HANSE: Final = (sys.executable, "-m", "deploy.cli")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

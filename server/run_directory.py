@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import time
@@ -14,6 +13,7 @@ from common.errors import BadInput
 from common.files import append_line, write_json, write_text
 from common.privacy.ledger.details import Head
 from server.records import RoundRecord
+from server.witnessed_heads import append_heads, newest_heads
 
 __all__ = ["RunDirectory"]
 
@@ -56,18 +56,11 @@ class RunDirectory:
 
     def witness(self, round_number: int, heads: Mapping[str, Head]) -> None:
         """Append the ledger heads that came with a round's updates, by site, on disk when this returns (P8)."""
-        if heads:
-            seen = {site: head.model_dump() for site, head in heads.items()}
-            append_line(self._witness, {"round": round_number, "heads": seen})
+        append_heads(self._witness, round_number, heads)
 
     def witnessed(self) -> dict[str, Head]:
         """The newest head of each site; a line cut short by a crash at the end is left out."""
-        newest: dict[str, Head] = {}
-        if self._witness.exists():
-            for line in self._witness.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    newest |= {site: Head(**head) for site, head in json.loads(line)["heads"].items()}
-        return newest
+        return newest_heads(self._witness)
 
     def add_round(self, record: RoundRecord) -> None:
         """Append a finished round to ``rounds.jsonl``, on disk when this returns."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import BadInput
-from common.files import append_line
 from common.privacy.ledger.details import Head
 from common.privacy.ledger.keys import load_site_key
 from common.privacy.ledger.receipt import Receipt, SignedReceipt, sign_receipt
 from common.wire import SiteDescription
+from server.witnessed_heads import append_heads, newest_heads
 
 __all__ = ["CoordinatorWitness"]
 
@@ -32,7 +30,7 @@ class CoordinatorWitness:
         self._key = load_site_key(folder / "witness.key")
         self._file = folder / "witness.jsonl"
         self._run = run
-        self._newest = self._read()
+        self._newest = newest_heads(self._file)
 
     def check_names(self, described: Mapping[int, SiteDescription]) -> None:
         """Every site must call itself what it was registered as.
@@ -50,10 +48,8 @@ class CoordinatorWitness:
 
     def note(self, round_number: int, heads: Mapping[str, Head]) -> None:
         """Remember heads that came with a round's updates, by site; on disk when this returns."""
-        if heads:
-            seen = {site: head.model_dump() for site, head in heads.items()}
-            append_line(self._file, {"run": self._run, "round": round_number, "heads": seen})
-            self._newest.update(heads)
+        append_heads(self._file, round_number, heads, run=self._run)
+        self._newest.update(heads)
 
     def receipts(self, sites: Mapping[int, SiteDescription]) -> dict[int, SignedReceipt]:
         """By node, what each site is told; a site without a guard wants none."""
@@ -65,11 +61,3 @@ class CoordinatorWitness:
             for node, site in sites.items()
             if site.nonce
         }
-
-    def _read(self) -> dict[str, Head]:
-        newest: dict[str, Head] = {}
-        if self._file.exists():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):  # cut short by a crash: its round was never acknowledged
-                    newest |= {site: Head(**head) for site, head in json.loads(line)["heads"].items()}
-        return newest

@@ -10,6 +10,7 @@ import typer
 
 from common.errors import AuditFailure
 from deploy.commands import audit_report, audit_verify_only
+from deploy.commands.audit_options import Keys, Prv, Witnesses
 
 if TYPE_CHECKING:
     from common.audit.ledger_audit import LedgerAudit
@@ -32,16 +33,10 @@ def ledger(
     bundles: Annotated[
         list[str], typer.Argument(metavar="[SITE=]BUNDLE...", help="Exported ledgers, one file for each site.")
     ],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[SITE=]PUB", help="A site's public key, or a file that holds it; repeat it."),
-    ] = None,
-    witness: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[COORDINATOR=]FILE", help="Heads that a coordinator witnessed (witness.jsonl)."),
-    ] = None,
+    key: Keys = None,
+    witness: Witnesses = None,
     run: Annotated[list[Path] | None, typer.Option(help="A coordinator's run directory; repeat it.")] = None,
-    prv: Annotated[bool, typer.Option(help="Also ask Opacus' PRV accountant; takes seconds.")] = True,
+    prv: Prv = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check ledgers against keys, witnessed heads and run records; recompute every epsilon.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import AuditFailure
+from deploy.commands.audit_options import Keys, Prv, Witnesses
 
 __all__ = ["report"]
 
@@ -18,17 +19,11 @@ def report(
         typer.Argument(metavar="RUN|[SITE=]BUNDLE...", help="Run directories and exported ledgers."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.pdf and report.json.")],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[SITE=]PUB", help="A site's public key, or a file that holds it; repeat it."),
-    ] = None,
-    witness: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[COORDINATOR=]FILE", help="Heads that a coordinator witnessed (witness.jsonl)."),
-    ] = None,
+    key: Keys = None,
+    witness: Witnesses = None,
     empirical: Annotated[Path | None, typer.Option(help="What `hanse audit run` wrote (audit.json).")] = None,
     auditor: Annotated[str | None, typer.Option(help="Who audits, as the report shall say.")] = None,
-    prv: Annotated[bool, typer.Option(help="Also ask Opacus' PRV accountant; takes seconds.")] = True,
+    prv: Prv = True,
 ) -> None:
     """Write the audit report; exit code 4 if it holds a violation, with all files written."""
     from deploy.audit_files import trusted_key, witnessed

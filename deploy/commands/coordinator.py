@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from deploy.commands import coordinator_metrics
-
-if TYPE_CHECKING:
-    from types import FrameType
-
+from deploy.stop_signals import stop_on_signals
 
 __all__ = ["app"]
 
@@ -40,13 +35,7 @@ def run(
 
     directory = open_federation(federation)
     settings = directory.federation()
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    stop = stop_on_signals()
     if not as_json:
         typer.echo(f"{settings.name}: serving {settings.address} (listening on {settings.listen}); Ctrl-C ends it")
     run_coordinator(directory, stop, lambda event: tell_event(event, as_json))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from common.errors import BadInput
-
-if TYPE_CHECKING:
-    from types import FrameType
+from deploy.stop_signals import stop_on_signals
 
 __all__ = ["metrics"]
 
@@ -45,13 +41,7 @@ def metrics(
         return run if run or root is None else _newest(root)  # type: ignore[return-value]  # run is set where root is not
 
     host, port = _parsed(listen)
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    stop = stop_on_signals()
     with serving_runs(shown, host, port) as taken:
         typer.echo(f"Serving http://{_shown_host(host)}:{taken}/metrics; Ctrl-C ends it")
         stop.wait()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from common.errors import BadInput
-
-if TYPE_CHECKING:
-    from types import FrameType
+from deploy.stop_signals import stop_on_signals
 
 __all__ = ["app"]
 
@@ -115,13 +111,7 @@ def run(
 
     if part not in ("both", "guard", "node"):
         raise BadInput(f"--part {part}: must be both, guard or node")
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    stop = stop_on_signals()
     if not as_json:
         typer.echo(f"Serving {home}; Ctrl-C ends it")
     run_site(home, part, not unconfined, stop, lambda event: tell_event(event, as_json))  # type: ignore[arg-type]

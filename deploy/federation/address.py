@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -11,7 +12,7 @@ from pydantic import AfterValidator
 
 from common.errors import BadInput
 
-__all__ = ["Address", "AddressText", "parse_address", "parse_host"]
+__all__ = ["Address", "AddressText", "free_port", "parse_address", "parse_host"]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _LONGEST_NAME = 253
@@ -36,6 +37,13 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def parse_address(text: str) -> Address:

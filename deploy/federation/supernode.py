@@ -8,14 +8,13 @@ a message from that port and answer in the site's name.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from common.errors import BadInput
-from deploy.federation.address import Address
+from deploy.federation.address import Address, free_port
 from deploy.federation.flower_environment import flower_environment
 from deploy.federation.processes import BackOff, ChildPlan
 
@@ -55,7 +54,7 @@ def supernode_plans(settings: SuperNodeSettings) -> list[ChildPlan]:
         BadInput: a value of ``config`` holds a character that Flower's parser would misread.
 
     """
-    port = settings.port or _free_port()
+    port = settings.port or free_port()
     environment = flower_environment(settings.home)
     node = [
         *("--superlink", str(settings.coordinator), "--root-certificates", str(settings.authority)),
@@ -100,9 +99,3 @@ def _node_config(config: Mapping[str, str | int]) -> str:
         else:
             raise BadInput(f"{name} = {value!r}: must hold no quote, backslash or control character")
     return " ".join(words)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from client.guard import Guard
 from client.memory_reuse import keep_freed_memory
 from deploy.federation.processes import ChildPlan
 from deploy.site.home import SiteHome
+from deploy.stop_signals import stop_on_signals
 from deploy.structured_log import start_logging
 
 __all__ = ["HOME_VARIABLE", "guard_is_serving", "guard_plan", "run"]
@@ -67,13 +65,7 @@ def run() -> None:
     """
     logging.getLogger().handlers.clear()  # a library that was imported has set one
     start_logging("info", os.environ.get("HANSE_LOG_FORMAT", "text"))
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    stop = stop_on_signals()
     keep_freed_memory()
     home = SiteHome(Path(os.environ[HOME_VARIABLE]))
     with Guard(home.guard_settings()):
