@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 DEMO ?=
 
-.PHONY: install demo federation test explore check bench evidence
+.PHONY: install demo federation test explore chaos check bench evidence
 
 install: $(STAMP)
 
@@ -22,11 +22,17 @@ federation: install
 	$(BIN)/hanse federation demo --out $(or $(OUT),$$(mktemp -d)/federation)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Property tests on new random examples; what it finds becomes an @example.
 explore: install
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m 'not slow'
+
+# A running federation under N faults at random moments; the report is JSON on the standard output.
+N ?= 50
+SEED ?= 1
+chaos: install
+	$(BIN)/python -m tests.chaos $(N) --seed $(SEED)
 
 check: install
 	$(BIN)/ruff check .

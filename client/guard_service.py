@@ -66,7 +66,7 @@ class GuardService:
                 RECEIPT_METHOD: self._streaming("receipt", self._take_receipt),
                 CANCEL_METHOD: grpc.unary_unary_rpc_method_handler(
                     lambda request, context: BoolValue(value=self._turns.stop()),
-                    request_deserializer=Empty.FromString,
+                    request_deserializer=lambda content: Empty(),  # whatever it holds says nothing
                     response_serializer=BoolValue.SerializeToString,
                 ),
             },

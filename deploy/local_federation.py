@@ -12,21 +12,24 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from common.errors import RunFailed
 from common.privacy.ledger.keys import private_folder
 from deploy.federation.address import free_port
+from deploy.federation.runs import read_progress
 
 __all__ = ["LocalFederation", "LocalSite"]
 
 _CONNECT_SECONDS: Final = 240.0
 _STOP_SECONDS: Final = 60.0
-_POLL_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.5
+_STATUS_SECONDS: Final = 15.0
+_ENDING_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class LocalSite:
     name: str
     data: Path
     policy: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that its processes see beside this process's own."""
 
 
 class LocalFederation:
@@ -46,7 +51,7 @@ class LocalFederation:
         self.folder = folder.absolute()
         self.coordinator = self.folder / "coordinator"
         self._tell = tell
-        self._names: list[str] = []
+        self._sites: dict[str, LocalSite] = {}
         self._running = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -54,14 +59,23 @@ class LocalFederation:
         """A site's folder."""
         return self.folder / "sites" / site
 
-    def create(self, name: str, study: Path, sites: Sequence[LocalSite]) -> None:
-        """Make the coordinator, invite the sites, let each join, and register their keys."""
+    def create(
+        self, name: str, study: Path, sites: Sequence[LocalSite], address: str = "", listen: str = "127.0.0.1"
+    ) -> None:
+        """Make the coordinator, invite the sites, let each join, and register their keys.
+
+        Args:
+            name: the federation's.
+            study: what the sites are invited to.
+            sites: who takes part.
+            address: where the sites look for the coordinator; by default a free port of loopback.
+            listen: the address that it listens on.
+        """
         private_folder(self.folder)
         private_folder(self.folder / "sites")
-        address = f"127.0.0.1:{free_port()}"
         of = ("--federation", str(self.coordinator))
-        self.hanse("federation", "init", str(self.coordinator), "--name", name, "--address", address,
-                   "--study", str(study))  # fmt: skip
+        self.hanse("federation", "init", str(self.coordinator), "--name", name, "--address",
+                   address or f"127.0.0.1:{free_port()}", "--listen", listen, "--study", str(study))  # fmt: skip
         for site in sites:
             invited = self.hanse("federation", "invite", site.name, *of)
             joined = self.hanse("site", "join", invited["path"], "--at", str(self.home(site.name)), "--data",
@@ -69,11 +83,11 @@ class LocalFederation:
                                 invited["fingerprint"])  # fmt: skip
             self.hanse("federation", "register", site.name, joined["public_key"], "--fingerprint",
                        joined["fingerprint"], *of)  # fmt: skip
-            self._names.append(site.name)
+            self._sites[site.name] = site
 
     def approve(self, study: Path) -> None:
         """Every site's officer approves a study."""
-        for name in self._names:
+        for name in self._sites:
             self.hanse("policy", "approve", str(study), "--site", str(self.home(name)))
 
     def __enter__(self) -> LocalFederation:
@@ -84,8 +98,8 @@ class LocalFederation:
         """
         with ExitStack() as running:
             running.callback(self._stop_all)
-            self.start("coordinator", "coordinator", "run", "--federation", str(self.coordinator))
-            for name in self._names:
+            self.start_coordinator()
+            for name in self._sites:
                 self.start_site(name)
             self._await_connected()
             self._running = running.pop_all()
@@ -95,20 +109,34 @@ class LocalFederation:
         """Stop every process."""
         self._running.close()
 
+    def start_coordinator(self) -> None:
+        """Run the coordinator where it does not run."""
+        self._start("coordinator", {}, "coordinator", "run", "--federation", str(self.coordinator))
+
     def start_site(self, name: str) -> None:
         """Run a site that does not run."""
-        self.start(name, "site", "run", str(self.home(name)))
+        self._start(name, self._sites[name].environment, "site", "run", str(self.home(name)))
 
-    def start(self, name: str, *arguments: str) -> None:
+    def pid(self, name: str) -> int:
+        """Process id of the coordinator's or a site's supervisor."""
+        return self._processes[name].pid
+
+    def _start(self, name: str, environment: Mapping[str, str], *arguments: str) -> None:
         """Run a command that goes on; what it prints goes to ``NAME.log`` in the folder."""
         self._tell(f"$ hanse {shlex.join(arguments)} &")
+        if name in self._processes:
+            self._processes[name].wait()
         with self._log(name) as log:
             self._processes[name] = subprocess.Popen(
-                [*_HANSE, *arguments, "--json"], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [*_HANSE, *arguments, "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
             )
 
     def stop(self, name: str) -> None:
-        """Stop a process that :meth:`start` started, and all of its own."""
+        """Stop the coordinator or a site, and all of its processes."""
         process = self._processes.pop(name)
         process.terminate()
         try:
@@ -145,14 +173,20 @@ class LocalFederation:
         of = ("--federation", str(self.coordinator))
         self.hanse("run", "submit", *of, "--name", name, *study)
         self._tell(f"$ hanse run status {name} {shlex.join(of)}    # until it is done")
-        deadline, told = time.monotonic() + seconds, 0
+        folder, told = self.coordinator / "runs" / name, 0
+        deadline, asked = time.monotonic() + seconds, 0.0
         while True:
-            view: dict[str, Any] = self._answer("run", "status", name, *of)[0]
-            if view["finished_round"] > told:
-                told = view["finished_round"]
-                self._tell(f"  round {told} of {view['rounds']}")
-            if view["state"] in ("completed", "failed", "stopped"):
-                return view
+            # What the run wrote is read between the questions: a command a second would cost a core.
+            progress = read_progress(folder)
+            if progress.finished_round > told:
+                told = progress.finished_round
+                self._tell(f"  round {told} of {progress.rounds}")
+            ended = progress.last_event in ("failed", "finished")
+            if time.monotonic() > asked + (_ENDING_SECONDS if ended else _STATUS_SECONDS):
+                view: dict[str, Any] = self._answer("run", "status", name, *of)[0]
+                if view["state"] in ("completed", "failed", "stopped"):
+                    return view
+                asked = time.monotonic()
             if time.monotonic() > deadline:
                 raise RunFailed(f"run {name}: did not end within {seconds:.0f} s; see {self.folder}")
             time.sleep(_POLL_SECONDS)
@@ -174,9 +208,9 @@ class LocalFederation:
             time.sleep(_POLL_SECONDS)
 
     def _await_connected(self) -> None:
-        for name in self._names:
+        for name in self._sites:
             self.await_connected(name)
-        self._tell(f"  {', '.join(self._names)}: connected")
+        self._tell(f"  {', '.join(self._sites)}: connected")
 
     def _stop_all(self) -> None:
         for name in reversed(list(self._processes)):

@@ -39,23 +39,27 @@ def connected_sites(
 ) -> dict[int, SiteDescription]:
     """Wait for the study's sites and ask each who it is and whether it agrees; ids in the order of the partitions.
 
+    In a deployment a run begins without the sites that are away, as long as ``federation.min_sites`` are there; a
+    simulation wants all of its sites.
+
     Args:
         grid: reaches the sites' nodes.
         study: what they are asked to agree to.
         run: the run's identifier.
-        registered: ids of the nodes that may take part; None for every node that comes.
+        registered: in a deployment, ids of the nodes that may take part; None for every node that comes.
 
     Raises:
-        RunFailed: not all sites came, or one did not answer.
+        RunFailed: too few sites came or answered.
         HanseError: a site refused; the error is the site's own.
     """
-    nodes = _wait_for_nodes(grid, study.data.sites, registered)
+    least = study.data.sites if registered is None else study.federation.min_sites
+    nodes = _wait_for_nodes(grid, study.data.sites, least, registered)
     described: dict[int, SiteDescription] = {}
     for node, answer in descriptions(grid, study, run, nodes).items():
         if isinstance(answer, HanseError):
             raise answer
         described[node] = answer
-    if len(described) < len(nodes):
+    if len(described) < least:
         raise RunFailed(f"{len(nodes) - len(described)} of {len(nodes)} sites did not say who they are")
     ordered = dict(sorted(described.items(), key=lambda item: (item[1].partition, item[1].name)))
     if len({site.name for site in ordered.values()}) < len(ordered):
@@ -123,12 +127,14 @@ def _reply(node: int, message: Message, seconds: float) -> Reply:
     return Reply(node, message.content, None, seconds)
 
 
-def _wait_for_nodes(grid: Grid, sites: int, registered: Collection[int] | None) -> list[int]:
+def _wait_for_nodes(grid: Grid, sites: int, least: int, registered: Collection[int] | None) -> list[int]:
     deadline = time.monotonic() + _REGISTRATION_SECONDS
     while True:
         nodes = [node for node in grid.get_node_ids() if registered is None or node in registered]
         if len(nodes) >= sites:
             return nodes
         if time.monotonic() > deadline:
+            if len(nodes) >= least:
+                return nodes
             raise RunFailed(f"{len(nodes)} of {sites} sites connected within {_REGISTRATION_SECONDS:.0f} s")
         time.sleep(_POLL_SECONDS)

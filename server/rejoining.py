@@ -63,10 +63,14 @@ def rejoined(coordinator: Coordinator, record: RoundRecord) -> Coordinator:
 
     A guard that was started anew has another nonce, without which it reserves nothing (P8). A site that does not
     answer, refuses, or declares other facts than before stays as it was, and may be asked again in the next round.
+    Nobody waits for one that is not connected.
     """
+    if coordinator.witness is None:
+        return coordinator
     missing = {site.site for site in record.sites if not site.replied}
-    nodes = [node for node, site in coordinator.sites.items() if site.name in missing]
-    if not nodes or coordinator.witness is None:
+    connected = set(coordinator.grid.get_node_ids()) if missing else set()
+    nodes = [node for node, site in coordinator.sites.items() if site.name in missing and node in connected]
+    if not nodes:
         return coordinator
     study = coordinator.study
     patience = min(_PATIENCE, study.federation.round_timeout_seconds)

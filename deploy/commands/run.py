@@ -35,7 +35,7 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the run's folder; default STUDY-TIME.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Start a study with the registered sites; it waits two minutes for them to connect."""
+    """Start a study with the registered sites; after two minutes federation.min_sites are enough."""
     from common.study_file import read_study
     from deploy.federation.control import connect
     from deploy.federation.coordinator_directory import open_federation

@@ -24,9 +24,9 @@ def _missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium, for this package only: Playwright keeps an event loop running meanwhile."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         _missing("there is no chromium: apt-get install chromium")

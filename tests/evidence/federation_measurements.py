@@ -153,4 +153,58 @@ def _client_start() -> float:
     return round(statistics.median(found), 2)
 
 
-MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {"federation-overhead": federation_overhead}
+def crashes() -> dict[str, Any]:
+    """A hundred kills of sites, guards and coordinators at random moments of a running federation."""
+    from tests.chaos.faults import CRASHES
+
+    return _under_fire(100, CRASHES, seed=11)
+
+
+def every_fault() -> dict[str, Any]:
+    """Every kind of fault, four times each."""
+    from tests.chaos.faults import Kind
+
+    return _under_fire(4 * len(Kind), tuple(Kind), seed=12)
+
+
+def _under_fire(most: int, kinds: tuple[Any, ...], seed: int) -> dict[str, Any]:
+    from tests.chaos.__main__ import campaign
+
+    with tempfile.TemporaryDirectory(prefix="hanse-") as name:
+        return campaign(seed, most, kinds, Path(name)).to_json()
+
+
+def fuzz() -> dict[str, Any]:
+    """10,000 broken requests to a guard and 10,000 to a coordinator."""
+    from dataclasses import asdict
+
+    from tests.chaos.fuzz import fuzz_coordinator
+    from tests.chaos.test_fuzz import guard_under_fuzz, running_coordinator
+    from tests.tiny import tiny_study_text, write_tiny_base
+
+    with tempfile.TemporaryDirectory(prefix="hanse-") as name:
+        folder = Path(name)
+        base = write_tiny_base(folder / "base")
+        guard, kinds = guard_under_fuzz(parse_study(tiny_study_text(base, base), "tiny"), 10_000)
+        with running_coordinator(folder) as (directory, pid, key):
+            coordinator = fuzz_coordinator(directory, pid, key, 10_000)
+    ledger = {str(kind): kinds.count(kind) for kind in sorted(set(kinds))}
+    return {"guard": asdict(guard), "entries_in_the_guards_ledger": ledger, "coordinator": asdict(coordinator)}
+
+
+def day_of_rounds() -> dict[str, Any]:
+    """288 rounds, as many as a day has of five minutes each: what every process and folder holds meanwhile."""
+    from tests.chaos.soak import soak
+    from tests.chaos.world import World
+
+    with tempfile.TemporaryDirectory(prefix="hanse-") as name, World(Path(name)).running() as world:
+        return soak(world, rounds=288, seconds=3600.0)
+
+
+MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "federation-overhead": federation_overhead,
+    "crashes": crashes,
+    "every-fault": every_fault,
+    "fuzz": fuzz,
+    "day-of-rounds": day_of_rounds,
+}

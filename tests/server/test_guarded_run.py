@@ -14,6 +14,7 @@ from common.errors import RunFailed
 from common.privacy.ledger.details import Reserved
 from common.study import Study
 from common.study_file import parse_study
+from common.wire import DESCRIBE
 from server.run_directory import RunDirectory
 from tests.client.guards import entries
 from tests.server.guarded import NAMES, Deployment, deployment
@@ -114,6 +115,40 @@ def test_a_guard_that_starts_anew_misses_one_round_and_comes_back(make: Make, tm
         assert replied == [[True, True], [True, False], [True, True]]
         assert "nonce" in directory.rounds()[1].sites[1].reason
         assert reservations(running) == [[1, 2, 3], [1, 3]]
+
+
+def test_a_site_that_is_away_at_the_start_costs_the_others_no_run(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.messaging._REGISTRATION_SECONDS", 0.2)
+    with deployment(tmp_path, budget={"kind": "filter", "order": 4, "epsilon": 60.0}) as running:
+        away = running.grid.sockets.pop(2)
+        with pytest.raises(RunFailed, match="1 of 2 sites connected"):
+            running.run(make("federation.min_sites=2"), RunDirectory(tmp_path / "both"))
+        running.run(make(), RunDirectory(tmp_path / "one"))
+        running.grid.sockets[2] = away
+        running.run(make("study.name=next"), RunDirectory(tmp_path / "next"))
+    assert [site["name"] for site in result_of(tmp_path / "one")["sites"]] == [NAMES[0]]
+    assert [site["name"] for site in result_of(tmp_path / "next")["sites"]] == list(NAMES)
+
+
+def test_for_a_site_that_is_not_connected_nobody_waits(make: Make, tmp_path: Path) -> None:
+    with deployment(tmp_path) as running:
+        directory = RunDirectory(tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patched:
+            add_round = RunDirectory.add_round
+
+            def leave(self: RunDirectory, record: object) -> None:
+                add_round(self, record)  # type: ignore[arg-type]
+                if record.round == 1:  # type: ignore[attr-defined]
+                    running.stop(1)
+                    patched.setattr(running.grid, "get_node_ids", lambda: [1])
+
+            patched.setattr(RunDirectory, "add_round", leave)
+            running.run(make(), directory)
+        described = [node for node, kind in running.grid.asked if kind == DESCRIBE]
+        assert sorted(described) == [1, 2]
+        running.start(1)
 
 
 def test_a_guard_that_is_down_costs_the_others_no_round(make: Make, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import AuditFailure, BadInput
 from common.privacy.ledger.commitment import DataSeal
 from common.privacy.ledger.details import GENESIS, Head
-from common.privacy.ledger.entry import Draft, LedgerEntry, Stamp, seal_entry
+from common.privacy.ledger.entry import Draft, LedgerEntry, Stamp, hour_of, seal_entry
 from common.privacy.ledger.history import History
 from common.privacy.ledger.keys import SiteKey, create_site_key, load_site_key, public_key_from_hex
 from common.privacy.ledger.order import advance
@@ -141,6 +141,11 @@ class Page:
     def history(self) -> History:
         """The newest state, with what this transaction appended."""
         return self._ledger._history
+
+    @property
+    def hour(self) -> str:
+        """The time that an entry appended now would carry."""
+        return hour_of(self._ledger._clock())
 
     def append(self, draft: Draft, seal: DataSeal | None = None) -> LedgerEntry:
         """Sign and append; raises ``AuditFailure`` where no verifier would accept the entry next."""

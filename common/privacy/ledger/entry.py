@@ -28,6 +28,7 @@ __all__ = [
     "Stamp",
     "check_name",
     "entry_from_line",
+    "hour_of",
     "seal_entry",
     "signed_bytes",
 ]
@@ -108,12 +109,17 @@ class LedgerEntry:
         return canonical(_body(self))
 
 
+def hour_of(moment: datetime) -> str:
+    """A moment as entries carry it: rounded down to the hour (PRIVACY P17)."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z")
+
+
 def seal_entry(draft: Draft, previous: Head, stamp: Stamp, key: SiteKey) -> LedgerEntry:
     """The entry that follows ``previous``: rounded time, hash, signature."""
     fields: dict[str, object] = {
         "format": FORMAT,
         "sequence": previous.sequence + 1,
-        "time": stamp.time.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z"),
+        "time": hour_of(stamp.time),
         "kind": str(kind_of(draft.details)),
         "dataset": draft.dataset,
         "commitment": stamp.commitment,

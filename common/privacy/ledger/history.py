@@ -104,6 +104,8 @@ class History:
         """By dataset: studies approved, and when each approval ends."""
         self.refused: set[tuple[str, str | None, str | None, int | None, str]] = set()
         """(dataset, study, run, round, code) of every refusal."""
+        self.refusals_by_hour: dict[str, int] = {}
+        """How many refusals carry the newest time of a refusal; it alone is kept."""
         self.restored: dict[Head, set[str]] = {}
         """Heads that were lost, and the datasets for which that was mended (P8)."""
         self.concerned: dict[Head, set[str]] = {}
@@ -134,6 +136,7 @@ class History:
                 self._settle(entry, entry.details)
             case Refused(code=code):
                 self.refused.add((entry.dataset, entry.study, entry.run, entry.round, code))
+                self.refusals_by_hour = {entry.time: self.refusals_by_hour.get(entry.time, 0) + 1}
             case Released():
                 self._release(entry, entry.details)
             case Closed(lost=lost):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date
+from typing import Final
 
 from common.errors import BadInput
 from common.privacy.ledger.book import Ledger, Page
@@ -11,6 +13,7 @@ from common.privacy.ledger.entry import Draft, LedgerEntry
 from common.privacy.mechanism import Mechanism
 
 __all__ = [
+    "MOST_REFUSALS",
     "adopt_policy",
     "append_refusal",
     "approval_holds",
@@ -19,6 +22,11 @@ __all__ = [
     "record_refusal",
     "record_trusted_release",
 ]
+
+MOST_REFUSALS: Final = 200
+"""Refusals recorded in one hour. A coordinator that invents studies must not fill the site's disk."""
+
+_log = logging.getLogger("hanse.ledger")
 
 
 def adopt_policy(ledger: Ledger, dataset: str, digest: str, note: str = "") -> LedgerEntry:
@@ -53,12 +61,17 @@ def record_refusal(ledger: Ledger, draft: Draft) -> None:
 def append_refusal(page: Page, draft: Draft) -> None:
     """Append a refusal, unless the same (dataset, study, run, round, code) was refused before.
 
+    Beyond :data:`MOST_REFUSALS` in an hour one is no less a refusal, but the log alone has it.
     The note leaves the site with a bundle: it must be a function of plan, policy and ledger alone (P15).
     """
     if not isinstance(draft.details, Refused):
         raise BadInput("refusal: details must be a Refused")
-    if (draft.dataset, draft.study, draft.run, draft.round, draft.details.code) not in page.history.refused:
-        page.append(draft)
+    if (draft.dataset, draft.study, draft.run, draft.round, draft.details.code) in page.history.refused:
+        return
+    if page.history.refusals_by_hour.get(page.hour, 0) >= MOST_REFUSALS:
+        _log.warning("not in the ledger: %d refusals in this hour; refused: %s", MOST_REFUSALS, draft.details.code)
+        return
+    page.append(draft)
 
 
 def record_trusted_release(

@@ -68,6 +68,7 @@ def _line(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "never leave its site"),
         (b"x" * 20_000, "one OpenSSH"),
     ],
+    ids=["empty", "no-key", "binary", "other-curve", "two-lines", "private", "long"],
 )  # fmt: skip
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "site.pub"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from common.errors import AuditFailure, BadInput
 from common.privacy.budget import PrivacyBudget
+from common.privacy.ledger.book import Ledger
 from common.privacy.ledger.details import Kind, Refused
 from common.privacy.ledger.entry import Draft
 from common.privacy.ledger.records import (
+    MOST_REFUSALS,
     adopt_policy,
     approval_holds,
     approve_study,
@@ -19,9 +21,10 @@ from common.privacy.ledger.records import (
     record_refusal,
     record_trusted_release,
 )
+from common.privacy.ledger.store import LedgerStore
 from common.privacy.mechanism import NotPrivate
 from common.privacy.terms import BudgetTerms
-from tests.common.privacy.ledger.samples import DATA, FILTER, OTHER_STUDY, STUDY, opened, site_ledger
+from tests.common.privacy.ledger.samples import DATA, FILTER, KEY, OTHER_STUDY, STUDY, opened, site_ledger
 
 
 def test_p18_an_approval_holds_until_its_day(tmp_path: Path) -> None:
@@ -41,6 +44,22 @@ def test_a_refusal_is_recorded_once(tmp_path: Path) -> None:
     assert [entry.kind for entry in ledger.entries()] == [Kind.REFUSE, Kind.REFUSE]
     with pytest.raises(BadInput, match="Refused"):
         record_refusal(ledger, opened())
+
+
+def test_refusals_without_end_do_not_fill_the_disk(tmp_path: Path) -> None:
+    now = [datetime(2026, 11, 24, 10, 59, tzinfo=UTC)]
+    ledger = Ledger(LedgerStore(tmp_path / "ledger.db"), KEY, clock=lambda: now[0])
+
+    def refuse(number: int) -> None:
+        record_refusal(ledger, Draft(dataset=DATA, study=STUDY, run=f"r{number}", details=Refused(code="task")))
+
+    for number in range(MOST_REFUSALS + 50):
+        refuse(number)
+    assert len(list(ledger.entries())) == MOST_REFUSALS
+    now[0] += timedelta(minutes=1)
+    refuse(0)  # known already
+    refuse(MOST_REFUSALS + 1)
+    assert len(list(ledger.entries())) == MOST_REFUSALS + 1
 
 
 def test_a_policy_and_the_end_are_recorded(tmp_path: Path) -> None:
