@@ -21,7 +21,7 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page; default the study's name.")] = "",
     track: Annotated[
-        str | None, typer.Option(metavar="mlflow|tensorboard", help="Also log the runs to this tracker.")
+        str | None, typer.Option(metavar="mlflow|tensorboard|wandb", help="Also log the runs to this tracker.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the file's name as JSON.")] = False,
 ) -> None:

@@ -6,7 +6,7 @@ code. Hence three rules here, besides Flower's own check of each node's signatur
 
 - from elsewhere only ``/v1/fleet/`` and ``/health`` exist;
 - a Fleet request must name the node key of a registered site, so that strangers cost no memory, and a revoked
-  site is out at once;
+  site is out at once; and no larger, and no oftener, than a node's requests ever are;
 - Control wants the token that lies in the coordinator's folder.
 """
 
@@ -24,6 +24,7 @@ from flwr.supercore.auth.typing import AccountInfo
 from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 
 from deploy.federation.registry import Registry
+from deploy.federation.request_limits import LARGEST_BODY, RequestRate, announced_size, bounded
 
 __all__ = ["REFUSED_KEY", "Gate", "TokenAuthentication"]
 
@@ -70,6 +71,7 @@ class Gate:
         self._registry = registry
         self._keys: frozenset[bytes] = frozenset()
         self._read_at: object = None
+        self._rate = RequestRate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a refusal."""
@@ -80,29 +82,41 @@ class Gate:
         elif scope["type"] != "http":
             return
         elif scope["path"].startswith(_FLEET):
-            if self._is_registered(scope):
-                await self._inner(scope, receive, send)
-            else:
-                _LOG.warning("refused a node at %s: its key is not registered", (scope.get("client") or ("?",))[0])
-                sentence = "this node's key is not registered, or was revoked: send its .pub file"
-                await _answer(send, 410, {"code": REFUSED_KEY, "detail": sentence})
+            await self._answer_node(scope, receive, send)
         elif scope["path"] == _HEALTH or _is_local(scope):
             await self._inner(scope, receive, send)
         else:
             await _answer(send, 404, {"detail": "Not Found"})
 
-    def _is_registered(self, scope: Scope) -> bool:
-        named = [value for name, value in scope["headers"] if name.lower() == _KEY_HEADER]
-        if len(named) != 1:
-            return False
-        try:
-            key = base64.b64decode(named[0], validate=True)
-        except binascii.Error:
-            return False
+    async def _answer_node(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key, host = _named_key(scope), (scope.get("client") or ("?",))[0]
+        if not self._is_registered(key):
+            _LOG.warning("refused a node at %s: its key is not registered", host)
+            sentence = "this node's key is not registered, or was revoked: send its .pub file"
+            await _answer(send, 410, {"code": REFUSED_KEY, "detail": sentence})
+        elif not self._rate.allows(key, host):
+            _LOG.warning("refused a node at %s: it asks too often", host)
+            await _answer(send, 429, {"detail": "too many requests"})
+        elif announced_size(scope["headers"]) > LARGEST_BODY:
+            _LOG.warning("refused a node at %s: its request is too large", host)
+            await _answer(send, 413, {"detail": f"a request has at most {LARGEST_BODY} bytes"})
+        else:
+            await self._inner(scope, bounded(receive), send)
+
+    def _is_registered(self, key: bytes) -> bool:
         if (stamp := self._registry.stamp()) != self._read_at:
             self._keys = frozenset(site.key.pem for site in self._registry.current())
             self._read_at = stamp
         return key in self._keys
+
+
+def _named_key(scope: Scope) -> bytes:
+    """The public key that a request names; empty where it names none, or several."""
+    named = [value for name, value in scope["headers"] if name.lower() == _KEY_HEADER]
+    try:
+        return base64.b64decode(named[0], validate=True) if len(named) == 1 else b""
+    except binascii.Error:
+        return b""
 
 
 def _is_local(scope: Scope) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import BadInput, NotYet
+from common.errors import BadInput
 from deploy.report.comparison import flat_settings
 from deploy.report.facts import RunFacts
 from server.records import RoundRecord
@@ -28,10 +28,7 @@ def tracker(name: str) -> Log:
 
     Raises:
         BadInput: an unknown name, or the tracker is not installed.
-        NotYet: Weights & Biases, whose client sends what it is given to a service elsewhere.
     """
-    if name == "wandb":
-        raise NotYet('--track wandb: not yet; "mlflow" and "tensorboard" write to this machine')
     if name not in _TRACKERS:
         raise BadInput(f"--track {name}: must be one of {', '.join(_TRACKERS)}")
     if importlib.util.find_spec(name) is None:
@@ -86,9 +83,36 @@ def _to_mlflow(run: RunFacts, directory: Path) -> None:
         mlflow.log_metrics(dict(_final(run)))
 
 
+def _to_wandb(run: RunFacts, directory: Path) -> None:
+    """Offline always: what leaves this machine is for the user to send, by ``wandb sync``."""
+    wandb: Any = importlib.import_module("wandb")
+    settings = wandb.Settings(
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        console="off",
+        silent=True,
+    )
+    log = wandb.init(
+        project=run.study.study.name,
+        name=run.name,
+        dir=str(directory),
+        mode="offline",
+        config={**flat_settings(run), "private": run.private},
+        settings=settings,
+    )
+    for record in run.rounds:
+        log.log(figures_of_round(run, record), step=record.round)
+    log.summary.update(dict(_final(run)))
+    log.finish()
+    wandb.teardown()  # its own process writes the file; it has ended after this
+
+
 def _mlflow_name(name: str) -> str:
     """MLflow takes letters, digits and a few signs."""
     return "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
 
 
-_TRACKERS: dict[str, Log] = {"mlflow": _to_mlflow, "tensorboard": _to_tensorboard}
+_TRACKERS: dict[str, Log] = {"mlflow": _to_mlflow, "tensorboard": _to_tensorboard, "wandb": _to_wandb}

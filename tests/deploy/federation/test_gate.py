@@ -13,6 +13,7 @@ from common.errors import BadInput, RunFailed
 from deploy.federation.coordinator_directory import CoordinatorDirectory
 from deploy.federation.gate import Gate, TokenAuthentication
 from deploy.federation.node_keys import NodePublicKey, create_node_key
+from deploy.federation.request_limits import LARGEST_BODY
 from deploy.federation.superlink_process import guard_flower, superlink_arguments
 
 HERE, ELSEWHERE = ("127.0.0.1", 5000), ("203.0.113.9", 5000)
@@ -88,6 +89,17 @@ def test_a_change_of_the_list_holds_for_the_next_request(
     assert _ask(gate, "/v1/fleet/activate-node", keys=[key.pem]) == 200
     federation.registry.revoke("clinic")
     assert _ask(gate, "/v1/fleet/activate-node", keys=[key.pem]) == 410
+
+
+def test_a_node_that_floods_or_sends_too_much_is_turned_away(
+    gate: Gate, key: NodePublicKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.federation.request_limits.BURST", 3.0)
+    monkeypatch.setattr("deploy.federation.request_limits.REQUESTS_A_SECOND", 0.0)
+    sizes = [(b"flwr-public-key", base64.b64encode(key.pem)), (b"content-length", b"%d" % (LARGEST_BODY + 1))]
+    assert _ask(gate, "/v1/fleet/push-object", headers=sizes) == 413
+    assert [_ask(gate, "/v1/fleet/pull-messages", keys=[key.pem]) for _ in range(3)] == [200, 200, 429]
+    assert _ask(gate, "/v1/fleet/pull-messages", HERE, [key.pem]) == 200, "another machine with the same key"
 
 
 def test_a_damaged_list_lets_nobody_in(gate: Gate, key: NodePublicKey, federation: CoordinatorDirectory) -> None:
