@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ __all__ = ["Control", "FlowerNode", "FlowerRun", "connect", "is_answering"]
 Answer = TypeVar("Answer")
 
 _HEALTH_SECONDS = 2.0
+_PATIENCE_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Control:
         """Every node that was ever registered."""
         from flwr.proto.control_pb2 import ListNodesRequest
 
-        answer = self._ask(lambda: self._client.ListNodes(ListNodesRequest()))
+        answer = self._ask(lambda: self._client.ListNodes(ListNodesRequest()), patience=_PATIENCE_SECONDS)
         return [
             FlowerNode(
                 node_id=node.node_id,
@@ -106,7 +109,7 @@ class Control:
         """The newest runs, newest first."""
         from flwr.proto.control_pb2 import ListRunsRequest
 
-        answer = self._ask(lambda: self._client.ListRuns(ListRunsRequest(limit=most)))
+        answer = self._ask(lambda: self._client.ListRuns(ListRunsRequest(limit=most)), patience=_PATIENCE_SECONDS)
         runs = [_run(run) for run in answer.run_dict.values()]
         return sorted(runs, key=lambda run: run.submitted.timestamp() if run.submitted else 0.0, reverse=True)
 
@@ -151,12 +154,24 @@ class Control:
 
         return bool(self._ask(lambda: self._client.StopRun(StopRunRequest(run_id=run_id))).success)
 
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
+    def _ask(self, question: Callable[[], Answer], patience: float = 0.0) -> Answer:
+        """Flower's answer.
+
+        ``patience``: seconds in which a question that changes nothing is asked again after an error of the server's
+        own. While a large model is written, its database can be locked for longer than Flower waits for it.
+        """
         import httpx
         from flwr.supercore.error import FlowerError
 
+        deadline = time.monotonic() + patience
         try:
-            return question()
+            while True:
+                try:
+                    return question()
+                except httpx.HTTPStatusError as error:
+                    if not error.response.is_server_error or time.monotonic() > deadline:
+                        raise
+                time.sleep(_RETRY_SECONDS)
         except httpx.HTTPStatusError as error:
             said = FlowerError.from_json(error.response.text)
             reason = said.message if said else f"HTTP {error.response.status_code}"
