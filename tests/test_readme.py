@@ -51,6 +51,20 @@ def test_the_private_step_and_pooling_are_those_of_the_evidence() -> None:
         assert str(study["test_accuracy"]) in rows()["pooling"]
 
 
+def test_ratios_of_speed_are_those_of_the_evidence() -> None:
+    for ratio in evidence("private-run-ratio")["ratios"]:
+        assert str(ratio) in rows()["private-run-ratio"]
+    largest = evidence("round-without-work")["rounds"][-1]
+    assert largest["sites"] == 1000
+    assert f"{largest['flowers_over_ours']} times" in rows()["round-without-work"]
+    assert str(evidence("evaluation-speed")["share_of_the_bare_loops_speed"]) in rows()["evaluation-speed"]
+    served = evidence("serve-throughput")
+    assert f"{served['ratio']}; {served['latency_p99_seconds']} s" in rows()["serve-throughput"]
+    opened = evidence("pages")
+    slowest = f"{max(opened['report_opens_seconds'])} s; {max(opened['list_of_200_opens_seconds'])} s"
+    assert slowest in rows()["pages"]
+
+
 def test_every_cited_file_exists() -> None:
     """A row without its file would be a figure out of nowhere."""
     assert rows()

@@ -157,8 +157,8 @@ class Control:
     def _ask(self, question: Callable[[], Answer], patience: float = 0.0) -> Answer:
         """Flower's answer.
 
-        ``patience``: seconds in which a question that changes nothing is asked again after an error of the server's
-        own. While a large model is written, its database can be locked for longer than Flower waits for it.
+        ``patience``: seconds in which a question that changes nothing is asked again after an error of the
+        server's own. While a large model is written, its database can be locked for longer than Flower waits.
         """
         import httpx
         from flwr.supercore.error import FlowerError
