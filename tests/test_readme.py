@@ -47,6 +47,10 @@ def test_the_private_step_and_pooling_are_those_of_the_evidence() -> None:
         if cell["mode"] == "full":
             assert str(cell["ratio"]["ours"]) in rows()["private-step"]
             assert str(cell["ratio"]["opacus hooks"]) in rows()["private-step"]
+    for cell in evidence("private-step-bert-base")["cells"]:
+        if cell["mode"] == "full":
+            assert str(cell["ratio"]["ours"]) in rows()["private-step-bert-base"]
+            assert str(cell["ratio"]["opacus ghost"]) in rows()["private-step-bert-base"]
     for study in evidence("pooling").values():
         assert str(study["test_accuracy"]) in rows()["pooling"]
 
@@ -60,6 +64,9 @@ def test_ratios_of_speed_are_those_of_the_evidence() -> None:
     assert str(evidence("evaluation-speed")["share_of_the_bare_loops_speed"]) in rows()["evaluation-speed"]
     served = evidence("serve-throughput")
     assert f"{served['ratio']}; {served['latency_p99_seconds']} s" in rows()["serve-throughput"]
+    small = evidence("export-speed")["int8"]
+    faster = f"{small['speed_ratio_batches']:.2f} and {small['speed_ratio_one_text']:.2f} times"
+    assert f"{faster}, 1/{small['size_ratio']:.2f}; {small['agreement']['same_label']}" in rows()["export-speed"]
     opened = evidence("pages")
     slowest = f"{max(opened['report_opens_seconds'])} s; {max(opened['list_of_200_opens_seconds'])} s"
     assert slowest in rows()["pages"]
