@@ -15,10 +15,9 @@ Not seen: a parameter that the norm leaves out where it is under 1.4 % of the gr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -174,33 +173,34 @@ class _Proof:
 
     def __init__(self, steps: _Steps, units: range, names: list[str], tolerance: _Tolerance) -> None:
         self._steps, self._units, self._names, self._tolerance = steps, units, names, tolerance
-        self._known: list[Gradient] = []
+        self._known_norms: list[float] = []
 
     def alone(self) -> tuple[bool, str]:
-        loose = 4 * max(map(_norm, self._plain()))
-        return self._agree(
-            (self._steps.private_sum([index], loose), wanted) for index, wanted in enumerate(self._plain())
-        )
+        loose = 4 * max(self._norms())
+        return self._agree((self._steps.private_sum([index], loose), self._plain(index)) for index in self._units)
 
     def in_a_batch(self) -> tuple[bool, str]:
-        loose = 4 * max(map(_norm, self._plain()))
-        return self._agree([(self._steps.private_sum(self._units, loose), _sum(self._plain()))])
+        loose = 4 * max(self._norms())
+        return self._agree(
+            [(self._steps.private_sum(self._units, loose), self._weighted([1.0] * len(self._units)))]
+        )
 
     def clipped(self) -> tuple[bool, str]:
         """C is below every gradient's norm, so that each unit must be scaled, and each by another factor."""
-        norms = list(map(_norm, self._plain()))
-        norm = min(norms) / 2
-        pairs = zip(self._plain(), norms, strict=True)
-        wanted = [[part * (norm / own) for part in gradient] for gradient, own in pairs]
-        whole = self._steps.private_sum(self._units, norm)
+        norm = min(self._norms()) / 2
+        factors = [norm / own for own in self._norms()]
 
-        def contribution(index: int) -> Gradient:
-            others = self._steps.private_sum([other for other in self._units if other != index], norm)
-            return [one - other for one, other in zip(whole, others, strict=True)]
+        def pairs() -> Iterator[tuple[Gradient, Gradient]]:
+            whole = self._steps.private_sum(self._units, norm)
+            yield whole, self._weighted(factors)
+            for index in self._units:
+                others = self._steps.private_sum([other for other in self._units if other != index], norm)
+                contribution = [one - other for one, other in zip(whole, others, strict=True)]
+                del others
+                yield contribution, [part * factors[index] for part in self._plain(index)]
 
         alone = _largest(_norm(self._steps.private_sum([index], norm)) / norm for index in self._units)
-        in_company = ((contribution(index), wanted[index]) for index in self._units)
-        agree, detail = self._agree(chain([(whole, _sum(wanted))], in_company))
+        agree, detail = self._agree(pairs())
         return agree and alone <= 1, f"a unit alone moves the sum by {alone:.5f} C (at most 1); {detail}"
 
     def empty(self) -> tuple[bool, str]:
@@ -212,13 +212,25 @@ class _Proof:
             f"moves weights by {still:.1e} without noise, and by the noise within {off:.1e} (at most 1e-03)",
         )
 
-    def _plain(self) -> list[Gradient]:
-        if not self._known:
-            gradients = [self._steps.plain_gradient(index) for index in self._units]
-            if not all(0 < _norm(gradient) < float("inf") for gradient in gradients):
+    def _plain(self, index: int) -> Gradient:
+        """A unit's own gradient; computed each time, for several of a large model fill the memory."""
+        return self._steps.plain_gradient(index)
+
+    def _norms(self) -> list[float]:
+        if not self._known_norms:
+            norms = [_norm(self._plain(index)) for index in self._units]
+            if not all(0 < norm < float("inf") for norm in norms):
                 raise RunFailed("a plain gradient is zero or not finite, which proves nothing")
-            self._known = gradients
-        return self._known
+            self._known_norms = norms
+        return self._known_norms
+
+    def _weighted(self, factors: Sequence[float]) -> Gradient:
+        """The sum of all units' gradients, each times its factor."""
+        total = [part * factors[0] for part in self._plain(self._units[0])]
+        for index, factor in zip(self._units[1:], factors[1:], strict=True):
+            for held, part in zip(total, self._plain(index), strict=True):
+                held.add_(part, alpha=factor)
+        return total
 
     def _agree(self, pairs: Iterable[tuple[Gradient, Gradient]]) -> tuple[bool, str]:
         """Whether each gradient found is the one wanted, in every parameter's part."""
@@ -261,10 +273,6 @@ def _largest(values: Iterable[float]) -> float:
 
 def _norm(gradient: Gradient) -> float:
     return float(torch.stack([part.norm() for part in gradient]).norm())
-
-
-def _sum(gradients: Sequence[Gradient]) -> Gradient:
-    return [torch.stack(parts).sum(dim=0) for parts in zip(*gradients, strict=True)]
 
 
 def _trainer_on_random_texts(classifier: Classifier, study: Study) -> LocalTrainer:
