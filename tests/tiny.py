@@ -84,9 +84,26 @@ def tiny_study_text(base: Path, data: Path, **sections: str) -> str:
         "training": 'learning_rate = 0.5\nphysical_batch_size = 4\ndevice = "cpu"\nprecision = "float32"\n',
         "simulation": "workers = 2\n",
     }
-    for name, more in sections.items():
-        lines[name] = lines.get(name, "") + more + "\n"
+    return _toml(lines, sections)
+
+
+def _toml(lines: dict[str, str], more: dict[str, str]) -> str:
+    for name, added in more.items():
+        lines[name] = lines.get(name, "") + added + "\n"
     return "\n".join(f"[{name}]\n{body}" for name, body in lines.items())
+
+
+def tiny_policy_text(name: str, declared_size: int, trainable: str = '["lora"]', **sections: str) -> str:
+    """TOML of a site's policy for tiny studies; ``sections`` adds lines to a section by its name."""
+    lines = {
+        "site": f'name = "{name}"\n',
+        "dataset": 'name = "letters"\nunit = "example"\none_row_per_person = true\n'
+        f"declared_size = {declared_size}\n",
+        "budget": "",
+        "allow": f'models = ["*"]\ntrainable = {trainable}\nmin_noise_multiplier = 0.1\n',
+        "disclose": 'labels = ["negative", "positive"]\n',
+    }
+    return _toml(lines, sections)
 
 
 def tiny_sentences(rows: int, seed: int = 0) -> list[tuple[list[str], list[str], str]]:

@@ -164,22 +164,20 @@ class Control:
         from flwr.supercore.error import FlowerError
 
         deadline = time.monotonic() + patience
-        try:
-            while True:
-                try:
-                    return question()
-                except httpx.HTTPStatusError as error:
-                    if not error.response.is_server_error or time.monotonic() > deadline:
-                        raise
-                time.sleep(_RETRY_SECONDS)
-        except httpx.HTTPStatusError as error:
-            said = FlowerError.from_json(error.response.text)
-            reason = said.message if said else f"HTTP {error.response.status_code}"
-            if said and said.public_details:
-                reason += f" ({said.public_details})"
-            raise RunFailed(f"the coordinator refused: {reason}") from error
-        except httpx.TransportError as error:
-            raise RunFailed(_no_answer(self._directory)) from error
+        while True:
+            try:
+                return question()
+            except httpx.HTTPStatusError as error:
+                if error.response.is_server_error and time.monotonic() < deadline:
+                    time.sleep(_RETRY_SECONDS)
+                    continue
+                said = FlowerError.from_json(error.response.text)
+                reason = said.message if said else f"HTTP {error.response.status_code}"
+                if said and said.public_details:
+                    reason += f" ({said.public_details})"
+                raise RunFailed(f"the coordinator refused: {reason}") from error
+            except httpx.TransportError as error:
+                raise RunFailed(_no_answer(self._directory)) from error
 
 
 @contextmanager

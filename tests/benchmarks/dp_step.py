@@ -151,9 +151,9 @@ def dp_step(cells: list[Cell], memory: bool = True, kept: Path | None = None) ->
     return found
 
 
-def kept_file() -> Path:
-    """Where an interrupted measurement goes on from."""
-    return Path(tempfile.gettempdir()) / "hanse-private-step.jsonl"
+def kept_file(base: str) -> Path:
+    """Where an interrupted measurement of one model goes on from."""
+    return Path(tempfile.gettempdir()) / f"hanse-private-step-{base}.jsonl"
 
 
 def _rows(kept: Path | None) -> list[dict[str, Any]]:

@@ -29,12 +29,18 @@ def campaign(seed: int, most: int, kinds: tuple[Kind, ...], folder: Path) -> Rep
 def main() -> int:
     """Read the command line, run, print the report as JSON."""
     parser = argparse.ArgumentParser(prog="make chaos")
-    parser.add_argument("most", metavar="N", type=int, help="how many faults")
+    parser.add_argument("most", metavar="N", type=int, help="how many faults, at least 1")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", default="", help="comma-separated; by default all")
+    parser.add_argument("--kinds", default=",".join(Kind), help="comma-separated; by default %(default)s")
     parser.add_argument("--keep", type=Path, help="a new folder with a short path; by default one that is removed")
     asked = parser.parse_args()
-    kinds = tuple(map(Kind, asked.kinds.split(","))) if asked.kinds else tuple(Kind)
+    if asked.most < 1:
+        parser.error(f"N = {asked.most}: must be at least 1")
+    if unknown := set(asked.kinds.split(",")) - set(Kind):
+        parser.error(f"--kinds {','.join(sorted(unknown))}: must be of {', '.join(Kind)}")
+    kinds = tuple(map(Kind, asked.kinds.split(",")))
+    if asked.keep and asked.keep.exists():
+        parser.error(f"--keep {asked.keep}: exists; name a new folder")
     if asked.keep:
         asked.keep.mkdir(parents=True)
         report = campaign(asked.seed, asked.most, kinds, asked.keep.absolute())

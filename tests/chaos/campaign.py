@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from common.errors import HanseError
+from deploy.federation.runs import Progress, read_progress
+from server.run_directory import RunDirectory
 from tests.chaos.faults import Fault, Kind, faults
 from tests.chaos.invariants import GRACE_SECONDS, ledger_violations, run_violations, slow_rounds
 from tests.chaos.world import ROUND_SECONDS, SITES, World
@@ -113,10 +114,10 @@ class Campaign:
         started, asked = time.time(), time.time()
         folder = self._world.run_directory(name)
         while not (folder / "result.json").exists() and not report.violations:
-            events = list(self._events(name))
-            self._step(events, name)
+            progress = read_progress(folder)
+            self._step(progress, name)
             now = time.time()
-            quiet = now - max(events[-1]["time"] if events else started, asked)
+            quiet = now - max(progress.last_time, asked)
             if quiet > _ASK_SECONDS:
                 asked = now
                 with contextlib.suppress(HanseError):
@@ -125,9 +126,10 @@ class Campaign:
                         report.resumed += 1
                         self._tell(f"{name}: resumed")
             if report.resumed > len(self.report.injected) + _FURTHER_TRIES:
-                report.violations.append(f"{name}: cannot be resumed; its last event is {events[-1:]}")
-            if now - started > _RUN_SECONDS or (events and now - events[-1]["time"] > _SILENT_SECONDS):
-                report.violations.append(f"{name}: hangs; its last event is {events[-1:]}")
+                report.violations.append(f"{name}: cannot be resumed; its last event is {progress.last_event}")
+            silent = now - max(progress.last_time, started)
+            if now - started > _RUN_SECONDS or silent > _SILENT_SECONDS:
+                report.violations.append(f"{name}: hangs; its last event is {progress.last_event}")
             time.sleep(_TICK_SECONDS)
         self._undo_due(float("inf"))
         report.seconds = round(time.time() - started, 1)
@@ -141,25 +143,24 @@ class Campaign:
             for each in slow_rounds(world.run_directory(name) / "events.jsonl", ROUND_SECONDS, self._disturbed)
         ]
         report.violations += ledger_violations(world, [run.name for run in self.report.runs])
-        for line in (world.run_directory(name) / "rounds.jsonl").read_text().splitlines():
-            report.rounds += 1
-            report.rounds_in_full += all(site["replied"] for site in json.loads(line)["sites"])
+        records = RunDirectory(world.run_directory(name)).rounds()
+        report.rounds = len(records)
+        report.rounds_in_full = sum(all(site.replied for site in record.sites) for record in records)
         self._tell(f"{name}: {report.rounds_in_full} of {report.rounds} rounds in full, {report.seconds} s")
         for found in report.violations:
             self._tell(f"VIOLATION {found}")
 
-    def _step(self, events: list[dict[str, Any]], name: str) -> None:
+    def _step(self, progress: Progress, name: str) -> None:
         """Undo what is due, and inject the next fault where its moment has come."""
         now = time.time()
         self._undo_due(now)
-        last = events[-1] if events else {"event": "", "time": 0.0}
-        in_round = last["event"] in ("round-started", "site-replied", "site-back", "receipt-delivered")
+        in_round = progress.last_event in ("round-started", "site-replied", "site-back", "receipt-delivered")
         if self._armed is None:
             if self._undo or len(self.report.injected) >= self._most:
                 return
-            if last["event"] == "round-started" and last["time"] > self._peace_until:
+            if progress.last_event == "round-started" and progress.last_time > self._peace_until:
                 fault = next(self._plan)
-                self._armed = fault, last["time"] + fault.delay
+                self._armed = fault, progress.last_time + fault.delay
         elif now >= self._armed[1]:
             self._inject(self._armed[0], name, in_round)
             self._armed = None
@@ -181,14 +182,6 @@ class Campaign:
             if self._dead_since is not None and fault.target == "coordinator":
                 self._disturbed.append((self._dead_since, time.time()))
                 self._dead_since = None
-
-    def _events(self, name: str) -> Iterator[dict[str, Any]]:
-        path = self._world.run_directory(name) / "events.jsonl"
-        if not path.exists():
-            return
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
 
     def _await(self, action: Callable[[], None], report: RunReport, said: str) -> None:
         """Try ``action`` until the coordinator takes it."""

@@ -16,6 +16,7 @@ from common.audit.run_record import read_run
 from common.privacy.ledger.bundle import export_bundle
 from common.privacy.ledger.details import Reserved
 from common.schedule import schedule
+from server.run_directory import RunDirectory
 from tests.chaos.world import SITES, World
 
 __all__ = ["GRACE_SECONDS", "ledger_violations", "run_violations", "slow_rounds"]
@@ -54,7 +55,7 @@ def run_violations(world: World, run: str) -> list[str]:
     folder = world.run_directory(run)
     if not (folder / "result.json").exists():
         return [f"{run}: did not come to its end"]
-    rounds = [json.loads(line)["round"] for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    rounds = [record.round for record in RunDirectory(folder).rounds()]
     expected = list(range(1, len(schedule(world.study(run))) + 1))
     found = []
     if rounds != expected:

@@ -11,10 +11,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 
-from common.study_file import parse_study
 from deploy.federation.runs import read_progress
 from tests.chaos.world import SITES, World
-from tests.tiny import tiny_study_text
 
 __all__ = ["Series", "soak"]
 
@@ -58,10 +56,7 @@ def soak(world: World, rounds: int, seconds: float) -> dict[str, Any]:
     Raises:
         AssertionError: it did not end in ``seconds``.
     """
-    text = tiny_study_text(world.folder / "base", world.folder / "public.csv")
-    text = text.replace('partition = "column"\ncolumn = "region"\nsites = 4', 'partition = "iid"\nsites = 3')
-    text = text.replace("rounds = 2\nsteps_per_round = 2", f"rounds = {rounds}\nsteps_per_round = 1")
-    world.submit("soak", parse_study(text, where="soak"))
+    world.submit("soak", rounds)
     folder, found, started = world.run_directory("soak"), dict[str, Series](), time.monotonic()
     while not (folder / "result.json").exists():
         assert time.monotonic() - started < seconds, read_progress(folder)

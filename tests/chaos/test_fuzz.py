@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 REQUESTS = 1_500
 MOST_GROWTH_MIB = 48.0
-"""Half of what one message may take; a leak of the smallest message would be a multiple over 10,000."""
+"""Room for what allocators and caches keep."""
 
 
 def guard_under_fuzz(study: Study, requests: int) -> tuple[Fuzzed, list[Kind]]:

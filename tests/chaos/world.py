@@ -21,7 +21,7 @@ from deploy.federation.runs import RunView, resume_run, run_views, submit_run
 from deploy.local_federation import LocalFederation, LocalSite
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.network import Proxy
-from tests.tiny import tiny_rows, tiny_study_text, write_tiny_base, write_tiny_data
+from tests.tiny import tiny_policy_text, tiny_rows, tiny_study_text, write_tiny_base, write_tiny_data
 
 __all__ = ["ROUNDS", "ROUND_SECONDS", "SITES", "World"]
 
@@ -34,28 +34,6 @@ _NEAR, _FAR = "127.0.0.2", "127.0.0.1"
 """Where the sites look for the coordinator, and where it listens."""
 _JUMP_SECONDS = 3600
 _CLOCK_MODULE = Path(__file__).with_name("clock")
-
-_POLICY = """\
-[site]
-name = "{name}"
-[dataset]
-name = "letters"
-unit = "example"
-one_row_per_person = true
-declared_size = 100
-[budget]
-epsilon = 4000.0
-kind = "filter"
-order = 4
-[allow]
-approval = "none"
-models = ["*"]
-trainable = ["lora"]
-min_noise_multiplier = 0.1
-min_sites = 1
-[disclose]
-labels = ["negative", "positive"]
-"""
 
 
 class World:
@@ -88,18 +66,25 @@ class World:
         with self.proxy, self.local:
             yield self
 
-    def study(self, name: str) -> Study:
-        """A private study of :data:`ROUNDS` short rounds; one reply is enough for a round."""
-        text = tiny_study_text(self.folder / "base", self.folder / "public.csv")
-        text = text.replace('partition = "column"\ncolumn = "region"\nsites = 4', 'partition = "iid"\nsites = 3')
-        text = text.replace("rounds = 2", f'rounds = {ROUNDS}\nround_timeout = "{ROUND_SECONDS:.0f}s"')
-        text = text.replace("min_sites = 2", "min_sites = 1").replace('name = "tiny"', f'name = "{name}"')
-        return parse_study(text, where=name)
+    def study(self, name: str, rounds: int = ROUNDS) -> Study:
+        """A private study of short rounds; one reply is enough for a round."""
+        return parse_study(
+            tiny_study_text(self.folder / "base", self.folder / "public.csv"),
+            where=name,
+            overrides=(
+                f"study.name={name}",
+                "data.partition=iid",
+                f"data.sites={len(SITES)}",
+                f"federation.rounds={rounds}",
+                f"federation.round_timeout={ROUND_SECONDS:.0f}s",
+                "federation.min_sites=1",
+            ),
+        )
 
-    def submit(self, name: str, study: Study | None = None) -> None:
-        """Start a run, by default of :meth:`study`; raises ``RunFailed`` where the coordinator does not answer."""
+    def submit(self, name: str, rounds: int = ROUNDS) -> None:
+        """Start a run of :meth:`study`; raises ``RunFailed`` where the coordinator does not answer."""
         with connect(self.coordinator) as control:
-            submit_run(self.coordinator, control, study or self.study(name), name)
+            submit_run(self.coordinator, control, self.study(name, rounds), name)
 
     def view(self, name: str) -> RunView:
         """The run as the coordinator sees it; raises ``RunFailed`` where that does not answer."""
@@ -154,7 +139,9 @@ class World:
         data, policy = self.folder / f"{name}.csv", self.folder / f"{name}.toml"
         rows = [f"{text},{label}\n" for text, label, _ in tiny_rows(110, seed=number + 1)]
         data.write_text("text,label\n" + "".join(rows))
-        policy.write_text(_POLICY.format(name=name))
+        budget = 'epsilon = 4000.0\nkind = "filter"\norder = 4'
+        allow = 'approval = "none"\nmin_sites = 1'
+        policy.write_text(tiny_policy_text(name, 100, budget=budget, allow=allow))
         policy.chmod(0o600)
         return LocalSite(name, data, policy, self._clock_variables() if name == SITES[-1] else {})
 

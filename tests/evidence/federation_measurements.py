@@ -49,25 +49,6 @@ precision = "float32"
 workers = 1
 """
 
-_POLICY = """\
-[site]
-name = "{name}"
-[dataset]
-name = "rows"
-unit = "example"
-one_row_per_person = true
-declared_size = {declared}
-[budget]
-epsilon = 8.0
-[allow]
-approval = "none"
-models = ["*"]
-trainable = ["full", "lora", "head"]
-min_noise_multiplier = 0.1
-[disclose]
-labels = ["negative", "positive"]
-"""
-
 
 def federation_overhead() -> dict[str, Any]:
     """Rounds of a deployment beside those of a simulation of the same study, with a small and a 440 MB update."""
@@ -120,6 +101,7 @@ def _beside(folder: Path, base: Path, trainable: str, sites: int, rounds: int) -
 
 def _deployed(folder: Path, study: Path, names: list[str]) -> Path:
     from common.study_file import read_study
+    from tests.tiny import tiny_policy_text
 
     sites = []
     for name, virtual in zip(names, virtual_sites(read_study(study)).sites, strict=True):
@@ -127,7 +109,12 @@ def _deployed(folder: Path, study: Path, names: list[str]) -> Path:
         lines = [f"{each.text},{('negative', 'positive')[each.label]}\n" for each in virtual.examples]
         rows.write_text("text,label\n" + "".join(lines))
         policy = folder / f"{name}.toml"
-        policy.write_text(_POLICY.format(name=name, declared=virtual.declared_size))
+        trainable = '["full", "lora", "head"]'
+        policy.write_text(
+            tiny_policy_text(
+                name, virtual.declared_size, trainable, budget="epsilon = 8.0", allow='approval = "none"'
+            )
+        )
         policy.chmod(0o600)
         sites.append(LocalSite(name, rows, policy))
     federation = LocalFederation(folder / "f", lambda line: None)

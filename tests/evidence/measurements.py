@@ -192,8 +192,9 @@ def private_step_bert_base() -> dict[str, Any]:
 def _private_step(base: str) -> dict[str, Any]:
     from tests.benchmarks.dp_step import all_cells, dp_step, kept_file
 
-    cells = dp_step(all_cells(base), kept=kept_file())
-    kept_file().unlink()  # only an interrupted measurement goes on: the next one is a new one
+    kept = kept_file(base)
+    cells = dp_step(all_cells(base), kept=kept)
+    kept.unlink()  # only an interrupted measurement goes on: the next one is a new one
     return {"cells": cells}
 
 

@@ -15,6 +15,7 @@ from common.privacy.ledger.details import Reserved
 from common.study import Study
 from common.study_file import parse_study
 from common.wire import DESCRIBE
+from server.records import RoundRecord
 from server.run_directory import RunDirectory
 from tests.client.guards import entries
 from tests.server.guarded import NAMES, Deployment, deployment
@@ -37,6 +38,18 @@ def reservations(running: Deployment) -> list[list[int | None]]:
         [e.round for e in entries(each) if isinstance(e.details, Reserved) and e.round is not None]
         for each in running.settings
     ]
+
+
+def after_the_first_round(patched: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """``happens`` once the coordinator has recorded round 1."""
+    add_round = RunDirectory.add_round
+
+    def then(self: RunDirectory, record: RoundRecord) -> None:
+        add_round(self, record)
+        if record.round == 1:
+            happens()
+
+    patched.setattr(RunDirectory, "add_round", then)
 
 
 @pytest.mark.parametrize("crash", CRASHES, ids=crash_name)
@@ -101,15 +114,7 @@ def test_a_guard_that_starts_anew_misses_one_round_and_comes_back(make: Make, tm
     with deployment(tmp_path) as running:
         directory = RunDirectory(tmp_path / "run")
         with pytest.MonkeyPatch.context() as patched:
-            add_round = RunDirectory.add_round
-
-            def restart(self: RunDirectory, record: object) -> None:
-                add_round(self, record)  # type: ignore[arg-type]
-                if record.round == 1:  # type: ignore[attr-defined]
-                    running.stop(1)
-                    running.start(1)
-
-            patched.setattr(RunDirectory, "add_round", restart)
+            after_the_first_round(patched, lambda: (running.stop(1), running.start(1)))
             running.run(make(), directory)
         replied = [[site.replied for site in record.sites] for record in directory.rounds()]
         assert replied == [[True, True], [True, False], [True, True]]
@@ -136,15 +141,12 @@ def test_for_a_site_that_is_not_connected_nobody_waits(make: Make, tmp_path: Pat
     with deployment(tmp_path) as running:
         directory = RunDirectory(tmp_path / "run")
         with pytest.MonkeyPatch.context() as patched:
-            add_round = RunDirectory.add_round
 
-            def leave(self: RunDirectory, record: object) -> None:
-                add_round(self, record)  # type: ignore[arg-type]
-                if record.round == 1:  # type: ignore[attr-defined]
-                    running.stop(1)
-                    patched.setattr(running.grid, "get_node_ids", lambda: [1])
+            def leave() -> None:
+                running.stop(1)
+                patched.setattr(running.grid, "get_node_ids", lambda: [1])
 
-            patched.setattr(RunDirectory, "add_round", leave)
+            after_the_first_round(patched, leave)
             running.run(make(), directory)
         described = [node for node, kind in running.grid.asked if kind == DESCRIBE]
         assert sorted(described) == [1, 2]
@@ -155,14 +157,7 @@ def test_a_guard_that_is_down_costs_the_others_no_round(make: Make, tmp_path: Pa
     with deployment(tmp_path) as running:
         directory = RunDirectory(tmp_path / "run")
         with pytest.MonkeyPatch.context() as patched:
-            add_round = RunDirectory.add_round
-
-            def fall(self: RunDirectory, record: object) -> None:
-                add_round(self, record)  # type: ignore[arg-type]
-                if record.round == 1:  # type: ignore[attr-defined]
-                    running.stop(1)
-
-            patched.setattr(RunDirectory, "add_round", fall)
+            after_the_first_round(patched, lambda: running.stop(1))
             running.run(make(), directory)
         replied = [[site.replied for site in record.sites] for record in directory.rounds()]
         assert replied == [[True, True], [True, False], [True, False]]

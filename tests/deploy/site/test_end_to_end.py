@@ -24,7 +24,7 @@ from deploy.federation.coordinator_directory import open_federation
 from deploy.local_federation import LocalFederation, LocalSite
 from deploy.simulation import simulate
 from tests.deploy.site.hostile_app import hostile_bundle
-from tests.tiny import tiny_study_text, write_tiny_base, write_tiny_data
+from tests.tiny import tiny_policy_text, tiny_study_text, write_tiny_base, write_tiny_data
 
 pytestmark = pytest.mark.slow
 
@@ -32,35 +32,19 @@ NAMES = ("site-1", "site-2", "site-3")
 """As a simulation of three sites calls them: a site's draws without privacy follow from its name."""
 SECONDS = 400.0
 
-POLICY = """\
-[site]
-name = "{name}"
-[dataset]
-name = "letters"
-unit = "example"
-one_row_per_person = true
-declared_size = {declared}
-public = true
-[budget]
-epsilon = 40.0
-kind = "filter"
-order = 4
-epsilon_per_study = 12.0
-[allow]
-models = ["*"]
-trainable = ["lora"]
-min_noise_multiplier = 0.1
-[disclose]
-labels = ["negative", "positive"]
-"""
-
 
 def _study(folder: Path, name: str, **sections: str) -> Study:
     base, data = folder / "base", folder / "public.csv"
-    text = tiny_study_text(base, data, **sections)
-    text = text.replace('partition = "column"\ncolumn = "region"\nsites = 4', 'partition = "iid"\nsites = 3')
-    text = text.replace('name = "tiny"', f'name = "{name}"').replace("epsilon = 8.0", "epsilon = 12.0")
-    return parse_study(text, where=name)
+    return parse_study(
+        tiny_study_text(base, data, **sections),
+        where=name,
+        overrides=(
+            f"study.name={name}",
+            "data.partition=iid",
+            f"data.sites={len(NAMES)}",
+            "privacy.epsilon=12.0",
+        ),
+    )
 
 
 class Federation:
@@ -77,7 +61,10 @@ class Federation:
             data, policy = folder / f"{name}.csv", folder / f"{name}.toml"
             rows = [f"{each.text},{('negative', 'positive')[each.label]}\n" for each in virtual.examples]
             data.write_text("text,label\n" + "".join(rows))
-            policy.write_text(POLICY.format(name=name, declared=virtual.declared_size))
+            budget = 'epsilon = 40.0\nkind = "filter"\norder = 4\nepsilon_per_study = 12.0'
+            policy.write_text(
+                tiny_policy_text(name, virtual.declared_size, budget=budget, dataset="public = true")
+            )
             policy.chmod(0o600)
             sites.append(LocalSite(name, data, policy))
         self.local.create("north", first, sites)
