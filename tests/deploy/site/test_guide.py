@@ -18,8 +18,7 @@ import pytest
 
 from common.study_file import parse_study, write_study
 from tests.deploy.federation.conftest import free_port
-from tests.deploy.site.test_end_to_end import POLICY
-from tests.tiny import tiny_study_text, write_tiny_base, write_tiny_data
+from tests.tiny import tiny_policy_text, tiny_study_text, write_tiny_base, write_tiny_data
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 SITES = ("north", "south")
 SECONDS = 400.0
+BUDGET = 'epsilon = 40.0\nkind = "filter"\norder = 4\nepsilon_per_study = 12.0'
 
 
 def _steps(who: str) -> list[str]:
@@ -103,7 +103,7 @@ def operators() -> Iterator[Operators]:
     write_study(parse_study(text, where="guide"), home / "study.toml")
     for number, site in enumerate(SITES):
         write_tiny_data(home / f"{site}.csv", rows=60, seed=30 + number)
-        (home / f"{site}.toml").write_text(POLICY.format(name=site, declared=60))
+        (home / f"{site}.toml").write_text(tiny_policy_text(site, 60, budget=BUDGET))
         (home / f"{site}.toml").chmod(0o600)
     found = Operators(home)
     try:
